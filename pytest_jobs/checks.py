@@ -1,0 +1,51 @@
+"""The explicit checks of a test: `jobs.check_…`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_jobs import render
+from pytest_jobs.delays import check
+from pytest_jobs.errors import UsageError
+from pytest_jobs.ignore import Ignore
+from pytest_jobs.records import Job
+from pytest_jobs.timeline import lines
+from pytest_jobs.verdict import compare
+
+if TYPE_CHECKING:
+    from pytest_jobs.session import Session
+
+__all__ = ["delays", "idempotent"]
+__tracebackhide__ = True
+
+
+def delays(job: Job, expected: Sequence[float], jitter: Any) -> None:
+    """Compare a job's delays with a schedule."""
+    __tracebackhide__ = True
+    if not isinstance(job, Job):
+        raise UsageError(f"jobs.check_delays was given {job!r}; allowed is a job, as jobs.run returns it")
+    right = check(job.delays, expected, jitter)
+    if not all(right):
+        raise AssertionError(render.delays(job.name, tuple(expected), tuple(job.delays), jitter))
+
+
+def idempotent(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:
+    """Run a task, deliver its message again, compare the worlds before and after."""
+    __tracebackhide__ = True
+    job = session.run(task, args, kwargs)
+    once = session.world()
+    entry = session.worker.ledger.entries[job.id]
+    if not entry.attempts:
+        raise AssertionError(f"{job.name} never ran ({job.state}), so nothing was compared")
+    session.worker.redeliver(entry.last)
+    session.worker.settle(session.settle_limit)
+    now = session.world(frozenset(once.state))
+    compared = compare(once, now, Ignore(session.ignore))
+    if compared.findings:
+        text = render.failure(
+            render.Failure(
+                job.name, "twice", compared.findings, compared.ignored, lines(session.worker),
+                f"jobs.check_idempotent({job.name})", (),
+            )  # fmt: skip
+        )
+        raise AssertionError(text)
+    return session.job(job.id)

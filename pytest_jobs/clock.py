@@ -1,0 +1,179 @@
+"""Virtual time: the one clock of a world, and the sleep that moves it."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from freezegun import api as freezegun_api
+from freezegun.api import freeze_time
+
+from pytest_jobs.errors import UsageError
+
+__all__ = ["Clock", "seconds"]
+__tracebackhide__ = True
+
+REAL_SLEEP = time.sleep
+Delta = timedelta | int | float
+
+
+def seconds(delta: Delta, what: str) -> float:
+    """Return a number of seconds or a `timedelta` as seconds; refuse anything negative."""
+    if isinstance(delta, timedelta):
+        delta = delta.total_seconds()
+    if isinstance(delta, bool) or not isinstance(delta, int | float):
+        raise UsageError(f"{what} was given {delta!r}; allowed are seconds (a number) or a timedelta")
+    if delta != delta or delta in (float("inf"), float("-inf")):
+        raise UsageError(f"{what} was given {delta!r}; allowed are finite seconds or a timedelta")
+    if delta < 0:
+        raise UsageError(f"{what} was given {delta!r} s; time only goes forward, so give zero or more seconds")
+    return float(delta)
+
+
+def _naive(instant: datetime) -> datetime:
+    """Return a plain naive UTC datetime, never freezegun's fake class."""
+    if instant.tzinfo is not None:
+        instant = instant.astimezone(UTC)
+    return freezegun_api.real_datetime(*instant.timetuple()[:6], instant.microsecond)  # type: ignore[no-any-return]
+
+
+class Clock:
+    """The virtual clock of one world.
+
+    It drives whichever freezegun freeze is innermost, so a test that froze time by itself keeps its instant and its own
+    `freezer.tick()` works. Where no freeze is active it starts one. Time never goes back while a freeze lasts.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._start = start
+        self._freezer: Any = None
+        self._factory: Any = None
+        self._began = datetime.min
+        self._offset = timedelta()
+        self._moved = timedelta()
+        self._last = datetime.min
+        self._own: Any = None
+        self._threads: frozenset[int | None] = frozenset()
+        self._patched: list[tuple[Any, str]] = []
+        self.on_sleep: Callable[[float], None] = self.advance
+        self.instants: list[float] = []
+
+    def start(self) -> None:
+        """Freeze time and make `time.sleep` move it."""
+        if not freezegun_api.freeze_factories:
+            start = self._start or freezegun_api.real_datetime.now(UTC).replace(microsecond=0)
+            self._freezer = freeze_time(_naive(start), real_asyncio=True)
+            self._own = self._freezer.start()
+        elif self._start is not None:
+            freezegun_api.freeze_factories[-1].move_to(_naive(self._start))
+        self._factory = freezegun_api.freeze_factories[-1]
+        self._began = self._last = self._read()
+        self.instants = [self._epoch(self._began)]
+        self._threads = frozenset(thread.ident for thread in threading.enumerate()) - {threading.get_ident()}
+        self._patch_sleep()
+
+    def stop(self) -> None:
+        """Let real time run again."""
+        for module, name in self._patched:
+            setattr(module, name, REAL_SLEEP)
+        self._patched = []
+        factories = freezegun_api.freeze_factories
+        if self._own is None and factories and factories[-1] is self._factory and self._moved:
+            self._factory.move_to(self._read() - self._moved)
+        if self._freezer is not None:
+            self._freezer.stop()
+            self._freezer = None
+
+    @property
+    def now(self) -> datetime:
+        """The current instant, an aware datetime in UTC."""
+        return self._sync().replace(tzinfo=UTC)
+
+    @property
+    def timestamp(self) -> float:
+        """The current instant in epoch seconds."""
+        return self._epoch(self._sync())
+
+    @property
+    def elapsed(self) -> timedelta:
+        """How much virtual time passed since the fixture began."""
+        return self._sync() - self._began + self._offset
+
+    def advance(self, delta: Delta) -> None:
+        """Move time forward without running what becomes due; `jobs.advance` runs it.
+
+        Args:
+            delta: Seconds or a `timedelta`.
+
+        Raises:
+            UsageError: When it is negative.
+        """
+        self._set(self._sync() + timedelta(seconds=seconds(delta, "clock.advance")))
+
+    def move_to(self, instant: datetime) -> None:
+        """Move time forward to an instant without running what becomes due.
+
+        Args:
+            instant: A datetime; a naive one is in UTC.
+
+        Raises:
+            UsageError: When it lies in the past.
+        """
+        if not isinstance(instant, freezegun_api.real_datetime):
+            raise UsageError(f"clock.move_to was given {instant!r}; allowed is a datetime")
+        wanted, now = _naive(instant), self._sync()
+        if wanted < now:
+            raise UsageError(f"clock.move_to was given {instant}, which is before now, {self.now}; time only goes forward")
+        self._set(wanted)
+
+    def _set(self, instant: datetime) -> None:
+        if instant != self._last:
+            self._factory.move_to(instant)
+            self._moved += instant - self._last
+            self._last = instant
+            self.instants.append(self._epoch(instant))
+
+    def _read(self) -> datetime:
+        return _naive(freezegun_api.freeze_factories[-1]())
+
+    def _sync(self) -> datetime:
+        """Follow a freeze that the test opened or closed since the last look."""
+        factories = freezegun_api.freeze_factories
+        if not factories:
+            return self._last
+        if factories[-1] is not self._factory:
+            self._offset += self._last - self._began
+            self._factory, self._moved = factories[-1], timedelta()
+            if self._factory is self._own and self._read() < self._last:
+                self._factory.move_to(self._last)
+            self._began = self._last = self._read()
+            self.instants.append(self._epoch(self._last))
+            return self._last
+        now = self._read()
+        if now != self._last:
+            self._last = now
+            self.instants.append(self._epoch(now))
+        return now
+
+    @staticmethod
+    def _epoch(instant: datetime) -> float:
+        return instant.replace(tzinfo=UTC).timestamp()
+
+    def _sleep(self, length: float) -> None:
+        if threading.get_ident() in self._threads:
+            REAL_SLEEP(length)
+        else:
+            self.on_sleep(seconds(length, "time.sleep"))
+
+    def _patch_sleep(self) -> None:
+        """Replace `time.sleep` wherever a module holds it, as freezegun does with the clocks."""
+        sleep = self._sleep
+        for module in list(sys.modules.values()):
+            names = getattr(module, "__dict__", None)
+            if not names or module is sys.modules[__name__]:
+                continue
+            for name in [name for name, value in list(names.items()) if value is REAL_SLEEP]:
+                setattr(module, name, sleep)
+                self._patched.append((module, name))

@@ -1,0 +1,23 @@
+"""The exceptions a test may meet."""
+
+__all__ = ["JobLost", "JobNotFinished", "RunawayJobs", "UsageError", "WouldWaitForever"]
+
+
+class UsageError(Exception):
+    """Tell in one sentence what was given and what is allowed."""
+
+
+class RunawayJobs(Exception):
+    """Tell that jobs never come to rest: what is still scheduled, and the loop that keeps it going."""
+
+
+class JobNotFinished(Exception):
+    """Tell that the result was asked of a job that has no outcome yet."""
+
+
+class JobLost(Exception):
+    """Tell that a job was acknowledged or dropped without an outcome."""
+
+
+class WouldWaitForever(Exception):
+    """Tell that a result was waited for that no job will ever store."""

@@ -1,0 +1,159 @@
+"""Run a test again under one schedule after another, each time in a fresh world; then judge."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from pytest_jobs import render
+from pytest_jobs.ignore import Ignore
+from pytest_jobs.schedules import ONCE, Schedule, planned
+from pytest_jobs.verdict import compare
+from pytest_jobs.world import Finding, World
+
+__all__ = ["Exploration", "Run", "explore", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a test under one schedule.
+
+    Attributes:
+        schedule: Under which.
+        outcome: `passed`, `failed` or `skipped`.
+        message: Why it failed, its first line.
+        world: What it left, None when it did not come that far.
+        timeline: Its lines.
+        deliveries: How many deliveries there were.
+        tasks: The names of the tasks that ran, in order of their first run.
+        struck: Whether the schedule found something to do.
+    """
+
+    schedule: Schedule
+    outcome: str
+    message: str = ""
+    world: World | None = None
+    timeline: tuple[str, ...] = ()
+    deliveries: int = 0
+    tasks: tuple[str, ...] = ()
+    struck: bool = True
+
+
+@dataclass(slots=True)
+class Exploration:
+    """What exploring one test brought.
+
+    Attributes:
+        first: The undisturbed run; None when nothing was explored.
+        runs: The runs under schedules.
+        vacuous: The kinds that found nothing to do.
+        left_out: How many schedules the budget cut.
+    """
+
+    first: Run | None = None
+    runs: list[Run] = field(default_factory=list)
+    vacuous: list[str] = field(default_factory=list)
+    left_out: int = 0
+
+
+def explore(
+    kinds: Sequence[str],
+    run: Callable[[Schedule], Run],
+    limit: int,
+    progress: Callable[[int, int], None],
+    only: Schedule | None = None,
+) -> Exploration:
+    """Run a test undisturbed, then under each schedule.
+
+    Args:
+        kinds: The kinds of schedules.
+        run: Runs the test in a fresh world.
+        limit: The most schedules.
+        progress: Told after each run how many of how many are done.
+        only: The one schedule to run instead of the kinds.
+    """
+    found = Exploration()
+    first = run(ONCE)
+    if first.outcome != "passed" or first.world is None:
+        return found
+    found.first = first
+    queue = [only] if only is not None else list(_round_robin([planned(kind, first.deliveries) for kind in kinds]))
+    found.left_out = max(len(queue) - limit, 0)
+    for number, schedule in enumerate(queue[:limit], start=1):
+        found.runs.append(run(schedule))
+        progress(number, min(len(queue), limit))
+    tried = {one.schedule.kind for one in found.runs if one.struck}
+    found.vacuous = [kind for kind in ([only.kind] if only is not None else kinds) if kind not in tried]
+    return found
+
+
+def _round_robin(groups: Sequence[Sequence[Schedule]]) -> Iterator[Schedule]:
+    for row in zip_longest(*groups):
+        yield from (schedule for schedule in row if schedule is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What there is to say about an explored test.
+
+    Attributes:
+        failure: The failure's text, empty when there is none.
+        unused: The ignore patterns that matched nothing.
+    """
+
+    failure: str
+    unused: tuple[str, ...]
+
+
+def judge(
+    name: str, found: Exploration, own: World, ignore: Ignore, replay: Callable[[Schedule], str], notes: Sequence[str]
+) -> Judgement:
+    """Compare the world after every schedule with the undisturbed one.
+
+    Args:
+        name: The test's name.
+        found: What exploring brought.
+        own: The world after the item's own, undisturbed run.
+        ignore: Which differences are fine.
+        replay: Makes the command that replays a schedule.
+        notes: What was not tried.
+    """
+    assert found.first is not None
+    assert found.first.world is not None
+    twin = compare(found.first.world, own, ignore)
+    matched = twin.matched
+    if twin.findings:
+        return Judgement(render.irreproducible(name, twin), ())
+    failing: list[tuple[Run, tuple[Finding, ...], tuple[str, ...]]] = []
+    for run in found.runs:
+        if run.world is None or run.outcome != "passed":
+            failing.append((run, (Finding("test", "the test", "passes", run.message),), ()))
+            continue
+        compared = compare(own, run.world, ignore)
+        matched |= compared.matched
+        if compared.findings:
+            failing.append((run, compared.findings, compared.ignored))
+    if not failing:
+        return Judgement("", ignore.unused(matched))
+    worst, findings, ignored = failing[0]
+    more = tuple(str(run.schedule) for run, _, _ in failing[1:])
+    text = render.failure(
+        render.Failure(
+            task=_blamed(worst, findings),
+            schedule=str(worst.schedule),
+            findings=findings,
+            ignored=ignored,
+            timeline=worst.timeline,
+            replay=replay(worst.schedule),
+            notes=(*notes, *((f"Fails too at {', '.join(more[:10])}.",) if more else ())),
+        )
+    )
+    return Judgement(text, ())
+
+
+def _blamed(run: Run, findings: tuple[Finding, ...]) -> str:
+    """Name the task a finding is about: the one it names, else the first that ran."""
+    for finding in findings:
+        for task in run.tasks:
+            if finding.rule == "outcome" and task.rpartition(".")[2] in finding.subject:
+                return task
+    return run.tasks[0] if run.tasks else "the test"

@@ -1,0 +1,202 @@
+"""What goes wrong, where, and how often."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_jobs.errors import UsageError
+from pytest_jobs.queues.base import Envelope
+from pytest_jobs.targets import Attribute, TaskBody, resolve
+
+if TYPE_CHECKING:
+    from pytest_jobs.execution import Execution
+
+__all__ = ["Fault", "Faults"]
+__tracebackhide__ = True
+
+
+class Fault:
+    """One armed fault; leaving its `with` block disarms it.
+
+    Attributes:
+        plan: How it was armed, as it prints.
+        kind: `fail`, `crash`, `hang`, `outage`, `lose`, `duplicate` or `postpone`.
+        fired: How often it struck.
+        reached_late: How often its target was reached after it was disarmed.
+        hint: What may be wrong when it never fired, else empty.
+    """
+
+    def __init__(self, plan: str, kind: str, times: int | None, hint: str = "") -> None:
+        self.plan = plan
+        self.kind = kind
+        self.times = times
+        self.fired = 0
+        self.reached_late = 0
+        self.hint = hint
+        self.armed = True
+        self.by = 0.0
+        self.task: str | None = None
+
+    def strikes(self) -> bool:
+        """Tell, when the target is reached, whether the fault strikes now; count it."""
+        if not self.armed:
+            self.reached_late += 1
+            return False
+        if self.times is not None and self.fired >= self.times:
+            return False
+        self.fired += 1
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.armed = False
+
+    def __repr__(self) -> str:
+        if self.fired:
+            state = "fired once" if self.fired == 1 else f"fired {self.fired} times"
+        else:
+            state = "reached too late" if self.reached_late else "never fired"
+        return f"<{self.plan}: {state}>"
+
+
+class _Failing(Fault):
+    """A fault that raises at a call."""
+
+    def __init__(self, plan: str, times: int | None, exc: Any, after: bool, hint: str) -> None:
+        super().__init__(plan, "fail", times, hint)
+        self.after = after
+        self._make = exc if isinstance(exc, type) else lambda: exc
+
+    def error(self) -> BaseException:
+        """Return the exception to raise, with a note that says where it comes from."""
+        error: BaseException = self._make()
+        note = f"injected by {self.plan}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
+
+
+class Faults:
+    """Owns the faults of one world."""
+
+    def __init__(self, current: Callable[[], "Execution | None"]) -> None:
+        self._current = current
+        self._stack = ExitStack()
+        self._bodies: dict[str, list[_Failing]] = {}
+        self._deliveries: list[Fault] = []
+        self.all: list[Fault] = []
+
+    def close(self) -> None:
+        """Take every fault out of the code under test."""
+        self._stack.close()
+
+    def fail(self, queue: Any, target: Any, exc: Any, times: int | None, after: bool) -> Fault:
+        """Arm a fault that raises."""
+        given = f"{_shown(target)}, {exc!r}" if not isinstance(exc, type) else f"{_shown(target)}, {exc.__name__}"
+        options = ("" if times is None else f", times={times}") + (", after=True" if after else "")
+        plan = f"jobs.fail({given}{options})"
+        _check_exception(exc)
+        _check_times(times)
+        found = resolve(target, queue, "jobs.fail")
+        fault = _Failing(plan, times, exc, after, found.hint)
+        if isinstance(found, TaskBody):
+            self._bodies.setdefault(found.name, []).append(fault)
+        else:
+            self._stack.enter_context(found.replaced(lambda call: self._wrapped(call, fault)))
+        self.all.append(fault)
+        return fault
+
+    def delivery(self, queue: Any, kind: str, task: Any, times: int, by: float = 0.0) -> Fault:
+        """Arm a fault of deliveries: `lose`, `duplicate` or `postpone`."""
+        _check_times(times)
+        found = resolve(task, queue, f"jobs.{kind}", tasks_only=True) if task is not None else None
+        given = [_shown(task)] if task is not None else []
+        given += [f"by={by:g}"] if kind == "postpone" else []
+        given += [f"times={times}"] if times != 1 else []
+        fault = Fault(f"jobs.{kind}({', '.join(given)})", kind, times)
+        fault.by = by
+        fault.task = found.name if isinstance(found, TaskBody) else None
+        self._deliveries.append(fault)
+        self.all.append(fault)
+        return fault
+
+    def on_delivery(self, envelope: Envelope) -> Fault | None:
+        """Return the delivery fault that strikes this message."""
+        for fault in self._deliveries:
+            if (fault.task is None or fault.task == envelope.name) and fault.strikes():
+                return fault
+        return None
+
+    def around_task(self, name: str, execution: "Execution", body: Callable[[], Any]) -> Any:
+        """Run a task's body under the faults that name the task."""
+        late: _Failing | None = None
+        for fault in self._bodies.get(name, ()):
+            if fault.strikes():
+                execution.fault = fault.plan
+                if not fault.after:
+                    raise fault.error()
+                late = fault
+        value = body()
+        if late is not None:
+            raise late.error()
+        return value
+
+    def _wrapped(self, call: Callable[..., Any], fault: _Failing) -> Callable[..., Any]:
+        """Wrap the attribute a dotted target names; it strikes only while a job runs."""
+
+        def struck() -> bool:
+            execution = self._current()
+            if execution is None or not fault.strikes():
+                return False
+            execution.fault = fault.plan
+            return True
+
+        if inspect.iscoroutinefunction(call):
+
+            @wraps(call)
+            async def failing(*args: Any, **kwargs: Any) -> Any:
+                if not struck():
+                    return await call(*args, **kwargs)
+                if fault.after:
+                    await call(*args, **kwargs)
+                raise fault.error()
+
+        else:
+
+            @wraps(call)
+            def failing(*args: Any, **kwargs: Any) -> Any:
+                if not struck():
+                    return call(*args, **kwargs)
+                if fault.after:
+                    call(*args, **kwargs)
+                raise fault.error()
+
+        return failing
+
+
+def _shown(target: Any) -> str:
+    return repr(target) if isinstance(target, str) else str(getattr(target, "name", target))
+
+
+def _check_exception(exc: Any) -> None:
+    if isinstance(exc, BaseException):
+        return
+    if not (isinstance(exc, type) and issubclass(exc, BaseException)):
+        raise UsageError(f"jobs.fail was given {exc!r} to raise; allowed is an exception or an exception class")
+    try:
+        exc()
+    except TypeError as error:
+        raise UsageError(
+            f"jobs.fail was given the class {exc.__name__}, which cannot be made without arguments ({error}); "
+            f"give an instance, for example {exc.__name__}(…)"
+        ) from None
+
+
+def _check_times(times: Any) -> None:
+    if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
+        raise UsageError(f"times was given {times!r}; allowed is a whole number from 1, or None for ever")

@@ -1,0 +1,161 @@
+"""What a marked test does with its world: bring it to rest, read it, judge it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_jobs import render
+from pytest_jobs.errors import RunawayJobs, UsageError
+from pytest_jobs.explore import Exploration, Run, judge
+from pytest_jobs.ignore import Ignore
+from pytest_jobs.schedules import ONCE, Schedule, kinds
+from pytest_jobs.timeline import lines
+
+if TYPE_CHECKING:
+    from pytest_jobs.jobs import Jobs
+    from pytest_jobs.options import Options
+
+__all__ = ["Marked", "bring_to_rest", "fail_at", "verdict"]
+__tracebackhide__ = True
+
+
+def idempotent(
+    *schedules: str, ignore: Sequence[str] = (), tasks: Sequence[str] = (), max_schedules: int | None = None
+) -> tuple[tuple[str, ...], Sequence[str], Sequence[str], int | None]:
+    """Be the marker's signature; its arguments are splatted into this."""
+    return schedules, ignore, tasks, max_schedules
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What the `idempotent` markers of one test ask for.
+
+    Attributes:
+        schedules: The kinds; empty for those of the ini file.
+        ignore: Patterns of differences that are fine.
+        tasks: The names of the only tasks that schedules disturb; empty for all.
+        max_schedules: The most schedules; None for the ini file's.
+    """
+
+    schedules: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    max_schedules: int | None = None
+
+    @classmethod
+    def of(cls, marks: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> "Marked":
+        """Read markers, nearest first; the nearest wins, key by key.
+
+        Raises:
+            UsageError: When one is written wrong.
+        """
+        merged: dict[str, Any] = {}
+        for args, kwargs in marks:
+            try:
+                idempotent(*args, **kwargs)
+            except TypeError as error:
+                what = str(error).replace("idempotent() ", "")
+                raise UsageError(
+                    f"@pytest.mark.idempotent {what}; allowed are kinds of schedules, ignore, tasks and max_schedules"
+                ) from None
+            for name, value in {**({"schedules": args} if args else {}), **kwargs}.items():
+                merged.setdefault(name, value)
+        most = merged.get("max_schedules")
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise UsageError(f"@pytest.mark.idempotent was given max_schedules={most!r}; allowed is a whole number from 1")
+        return cls(
+            kinds(merged.get("schedules", ()), "@pytest.mark.idempotent"),
+            tuple(Ignore(merged.get("ignore", ())).patterns),
+            _names(merged.get("tasks", ())),
+            most,
+        )
+
+
+def _names(tasks: Any) -> tuple[str, ...]:
+    if isinstance(tasks, str):
+        raise UsageError(f"@pytest.mark.idempotent was given tasks={tasks!r}; allowed is a list of task names, [{tasks!r}]")
+    return tuple(str(getattr(task, "name", task)) for task in tasks)
+
+
+def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str) -> Run:
+    """Settle what the test left, finish the schedule, read the world.
+
+    Raises:
+        AssertionError: When no job ran, or a fault never fired.
+    """
+    session = jobs._session
+    worker = session.worker
+    jobs.settle()
+    if not worker.ledger.entries or not any(entry.attempts for entry in worker.ledger.entries.values()):
+        raise AssertionError(render.no_job(test))
+    session.check_faults()
+    count = len(worker.deliveries)
+    struck = worker.struck
+    if schedule.kind == "late" and schedule.at is not None:
+        struck = schedule.at <= count
+        if struck:
+            worker.redeliver(worker.deliveries[schedule.at - 1])
+            jobs.settle()
+    world = session.world(worker.wanted)
+    ran = [job.name for job in jobs.all if job.attempts]
+    return Run(
+        schedule, "passed", "", world, lines(worker), count, tuple(dict.fromkeys(ran)), struck or schedule == ONCE
+    )
+
+
+def verdict(
+    test: str, node: str, found: Exploration, own: Run, ignore: Sequence[str]
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return the failure's text (empty for none), the warnings, and the lines for the summary."""
+    assert own.world is not None
+    notes = [f"{found.left_out} more schedules were not tried (jobs_max_schedules)."] if found.left_out else []
+    said = [f"{node}: {note}" for note in notes]
+    warned = [f"the kind {kind} found nothing to do in {test}: it is vacuous, not passed" for kind in found.vacuous]
+    judgement = judge(
+        test, found, own.world, Ignore(ignore), lambda schedule: f"pytest {node} --jobs-schedule {schedule}", notes
+    )
+    warned += [f"ignore={pattern!r} of {test} matched nothing" for pattern in judgement.unused]
+    said += [f"{node}: {kind} found nothing to do" for kind in found.vacuous]
+    return judgement.failure, tuple(warned), tuple(said)
+
+
+def fail_at(function: Callable[..., Any], message: str) -> NoReturn:
+    """Raise an AssertionError whose traceback ends at the test's own `def` line.
+
+    After the body has returned no frame of the test is left; pytest prints a full text and honours the margin only when
+    the last frame is the user's, so one is compiled at that place.
+    """
+    code = function.__code__
+    first = code.co_firstlineno
+    try:
+        with open(code.co_filename, encoding="utf-8") as file:
+            source = file.read().splitlines()
+    except OSError:
+        source = []
+    line = first
+    while line <= len(source) and not source[line - 1].lstrip().startswith(("def ", "async def ")):
+        line += 1
+    line = line if line <= len(source) else first
+    name = code.co_name if code.co_name.isidentifier() else "test"
+    text = "\n" * (first - 1) + f"def {name}(message):" + "\\\n" * (line - first) + " raise AssertionError(message)"
+    namespace: dict[str, Any] = {}
+    exec(compile(text, code.co_filename, "exec"), namespace)  # noqa: S102 - our own text, see above
+    namespace[name](message)
+    raise AssertionError(message)
+
+
+def failing_run(schedule: Schedule, message: str, jobs: "Jobs | None") -> Run:
+    """Record a run whose test failed under its schedule."""
+    if jobs is None:
+        return Run(schedule, "failed", message)
+    worker = jobs._worker
+    ran = [job.name for job in jobs.all if job.attempts]
+    return Run(schedule, "failed", message, None, lines(worker), len(worker.deliveries), tuple(dict.fromkeys(ran)))
+
+
+RUNAWAY = RunawayJobs
+
+
+def options_for(options: "Options", marked: Marked) -> tuple[tuple[str, ...], int]:
+    """Return the kinds and the budget of one marked test."""
+    return marked.schedules or options.schedules, marked.max_schedules or options.max_schedules

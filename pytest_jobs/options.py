@@ -1,0 +1,115 @@
+"""The settings of a run, checked once."""
+
+import importlib
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pytest_jobs.errors import UsageError
+from pytest_jobs.schedules import kinds
+
+__all__ = ["Options"]
+__tracebackhide__ = True
+
+BROKERS = ("auto", "redis", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The effective settings; every one is an ini key with `jobs_` before it.
+
+    Attributes:
+        app: A Celery app or `"module:attribute"`; None takes over every live app.
+        broker: `auto` (by the app's own URL), `redis` or `memory`: whose rules apply.
+        schedules: The kinds a bare `idempotent` marker stands for.
+        max_schedules: The most schedules explored in one test.
+        start: The instant the virtual clock starts at; None for now.
+        ignore: Patterns of differences that are fine.
+        source: Paths and importable names of project code; empty for the root directory.
+        root: The directory that `source` paths are relative to.
+    """
+
+    app: Any = None
+    broker: str = "auto"
+    schedules: tuple[str, ...] = ("twice",)
+    max_schedules: int = 256
+    start: datetime | None = None
+    ignore: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    root: Path | None = None
+
+    @classmethod
+    def of(cls, **given: Any) -> "Options":
+        """Check values and make options of them.
+
+        Raises:
+            UsageError: On an unknown name or value; it lists what is allowed.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise UsageError(f"there is no option {name!r}; allowed are {', '.join(names[:-1])}")
+        if "start" in given:
+            given["start"] = _instant(given["start"])
+        if "schedules" in given:
+            given["schedules"] = kinds(_words(given["schedules"], "schedules"), "jobs_schedules")
+        for name in ("ignore", "source"):
+            if name in given:
+                given[name] = _words(given[name], name)
+        options = cls(**given)
+        if options.broker not in BROKERS:
+            raise UsageError(f"jobs_broker is {options.broker!r}; allowed are {', '.join(BROKERS)}")
+        most = options.max_schedules
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise UsageError(f"jobs_max_schedules is {most!r}; allowed is a whole number from 1")
+        return options
+
+    def load_app(self) -> Any:
+        """Import the app that `app` names.
+
+        Raises:
+            UsageError: When it cannot be imported or is no Celery app.
+        """
+        app = self.app
+        if isinstance(app, str):
+            module, colon, attribute = app.partition(":")
+            if not (module and colon and attribute):
+                raise UsageError(f'jobs_app is {app!r}; allowed is "module:attribute", for example "shop.celery:app"')
+            try:
+                app = importlib.import_module(module)
+                for part in attribute.split("."):
+                    app = getattr(app, part)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise UsageError(f"jobs_app is {self.app!r}, which cannot be imported ({reason})") from error
+        if app is not None and not (hasattr(app, "tasks") and hasattr(app, "send_task")):
+            raise UsageError(f"jobs_app is {self.app!r}, which is {app!r} and no Celery app")
+        return app
+
+
+def _words(value: Any, name: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(value.split())
+    try:
+        words = tuple(value)
+    except TypeError:
+        words = (value,)
+    if not all(isinstance(word, str) for word in words):
+        raise UsageError(f"jobs_{name} is {value!r}; allowed are names, as text or a sequence of texts")
+    return words
+
+
+def _instant(value: Any) -> datetime | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise UsageError(
+                f"jobs_start is {value!r}; allowed is an ISO instant, for example 2030-01-31T09:00:00+00:00"
+            ) from None
+    if not isinstance(value, datetime):
+        raise UsageError(f"jobs_start is {value!r}; allowed is an ISO instant or a datetime")
+    return value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -1,0 +1,131 @@
+"""What every queue adapter offers the worker, and what the worker offers the adapter."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+__all__ = ["Envelope", "Host", "Outcome", "Queue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One message as it lies in a queue.
+
+    Attributes:
+        id: The job's id.
+        name: The task's name.
+        queue: The queue it lies in.
+        raw: The message's original text, from which every delivery is decoded anew.
+        tag: What identifies this copy to the broker.
+        eta: The instant before which it must not run, or None.
+        retries: How many retries the job has behind it.
+        parent: The id of the job that published it, or None.
+        redelivered: Whether the broker marked it as delivered before.
+        broker: The broker it lies in; only the adapter looks inside.
+        payload: The decoded message, for the delivery it was popped for.
+    """
+
+    id: str
+    name: str
+    queue: str
+    raw: str
+    tag: str
+    eta: datetime | None
+    retries: int
+    parent: str | None
+    redelivered: bool
+    broker: Any
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one execution ended: an attempt's `outcome`, its value, its error."""
+
+    outcome: str
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Host(Protocol):
+    """What an adapter tells the worker while messages move."""
+
+    def published(self, envelope: Envelope) -> None:
+        """A new message reached its queue."""
+
+    def put(self, envelope: Envelope) -> None:
+        """A copy of a known message went (back) into its queue."""
+
+    def fetched(self, envelope: Envelope) -> None:
+        """A worker took the message out of its queue; it is unacknowledged now."""
+
+    def settled(self, tag: str, how: str) -> None:
+        """The message with this tag was `acked`, `rejected`, `requeued` or `dropped`."""
+
+    def execute(self, job_id: str, retries: int, redelivered: bool, tag: str, run: Callable[[], Outcome]) -> Outcome:
+        """Run one execution of a delivery and record it as an attempt."""
+
+    def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the task's body itself, at the points and under the faults of this attempt."""
+
+    def ended(self, job_id: str, state: str, error: BaseException | None) -> None:
+        """A job came to an end without an execution: `revoked`, `rejected` or `failed`."""
+
+    def publishing(self) -> bool:
+        """Whether a publish made now comes from test code, not from a job or the worker."""
+
+    def run_inline(self, job_id: str, propagate: bool) -> None:
+        """Settle after such a publish of an app that was eager; raise the job's error when that app propagates."""
+
+    def wait(self, ready: Callable[[], bool], timeout: float | None, job: str) -> None:
+        """Run the worker until a result is ready, or its timeout (seconds) has passed."""
+
+    def glance(self) -> None:
+        """Run what is due, because test code looks at a result."""
+
+
+class Queue(Protocol):
+    """A job queue's library, driven one message at a time."""
+
+    def start(self, host: Host) -> None:
+        """Take the library over: an in-process broker, no way to any server."""
+
+    def stop(self) -> None:
+        """Restore everything."""
+
+    def publish(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Publish a task, a signature or a registered name; return the job's id."""
+
+    def resolve(self, target: Any) -> Any | None:
+        """Return the task for a task object or registered name, None when it is neither."""
+
+    def names(self) -> list[str]:
+        """Return every registered task name of project code."""
+
+    def pop(self) -> Envelope | None:
+        """Take the next ready message out of its queue."""
+
+    def put(self, envelope: Envelope, *, front: bool = False) -> None:
+        """Put a message (back) into its queue."""
+
+    def copy(self, envelope: Envelope, *, redelivered: bool) -> Envelope:
+        """Return another copy of a message: original bytes, same id, a tag of its own."""
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Hand a popped message to the real consume, execute, acknowledge path."""
+
+    def next_due(self) -> datetime | None:
+        """Return the first instant at which the adapter has something to do, None for never."""
+
+    def run_due(self, now: datetime) -> bool:
+        """Do what is due: redeliver what lay unacknowledged too long, run what waited for its time."""
+
+    def decode(self, raw: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments a message carries."""
+
+    def kill(self) -> None:
+        """Let every worker die without cleaning up; the next delivery starts a fresh one."""
+
+    def redis(self) -> Any:
+        """Return a client of the in-process Redis server."""

@@ -1,0 +1,314 @@
+"""Celery: every live app taken over, its real worker driven message by message."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial, wraps
+from math import ceil
+from queue import Empty
+from typing import Any
+
+from celery import Celery, _state, signals
+from celery.canvas import Signature, maybe_signature
+from celery.exceptions import NotRegistered, TaskRevokedError
+from kombu import serialization
+from kombu.transport.virtual import Base64
+from kombu.utils.json import dumps, loads
+from kombu.utils.uuid import uuid
+
+from pytest_jobs.errors import UsageError
+from pytest_jobs.queues.base import Envelope, Host
+from pytest_jobs.queues.celery_apps import Takeover
+from pytest_jobs.queues.celery_transport import RedisServer, Server
+from pytest_jobs.queues.celery_worker import AppWorker
+
+__all__ = ["CeleryQueue"]
+__tracebackhide__ = True
+
+RESTORE_INTERVAL = 10.0  # seconds between kombu's looks at unacknowledged Redis messages (unacked_restore_interval)
+
+
+class CeleryQueue:
+    """The adapter for Celery; see `queues.base.Queue` for what its methods promise."""
+
+    def __init__(self, app: Any = None, broker: str = "auto", now: Callable[[], datetime] | None = None) -> None:
+        self.app = app
+        self._broker = broker
+        self._now = now or (lambda: datetime.now(UTC))
+        self._stack = ExitStack()
+        self._workers: dict[int, AppWorker] = {}
+        self._owners: dict[str, Any] = {}
+        self._unacked: dict[str, tuple[datetime, Server]] = {}
+        self._bodies: dict[int, tuple[Any, str, Any, bool]] = {}
+        self.outage: Callable[[str], None] = lambda operation: None
+
+    def start(self, host: Host) -> None:
+        self.host = host
+        self._began = self._now()
+        self.takeover = Takeover(self, host, self._broker, self._now)
+        self._stack.enter_context(self.takeover)
+        self._stack.callback(self._restore_tasks)
+        for signal, receiver in (
+            (signals.task_revoked, self._on_revoked),
+            (signals.task_unknown, self._on_unknown),
+            (signals.task_rejected, self._on_rejected),
+        ):
+            signal.connect(receiver, weak=False)
+            self._stack.callback(signal.disconnect, receiver)
+
+    def stop(self) -> None:
+        with self._stack:
+            for worker in self._workers.values():
+                worker.close()
+            self._workers.clear()
+
+    def redis(self) -> Any:
+        return self.takeover.redis_client()
+
+    # What brokers tell
+
+    def on_publish(self, server: Server, queue: str, message: dict[str, Any], raw: str) -> None:
+        envelope = _envelope(server, queue, message, raw)
+        if envelope is not None:
+            if self.takeover.publisher is not None:
+                self._owners[envelope.id] = self.takeover.publisher
+            self.host.published(envelope)
+
+    def on_put(self, server: Server, queue: str, message: dict[str, Any], raw: str) -> None:
+        envelope = _envelope(server, queue, message, raw)
+        if envelope is not None:
+            self.host.put(envelope)
+
+    def on_settle(self, tag: str, how: str) -> None:
+        self._unacked.pop(tag, None)
+        self.host.settled(tag, how)
+
+    def on_broker(self, operation: str) -> None:
+        self.outage(operation)
+
+    # Messages
+
+    def publish(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        if isinstance(task, Signature):
+            signature = task.clone(args, kwargs) if args or kwargs else task
+            return str(signature.apply_async().id)
+        if isinstance(task, dict):
+            return str(maybe_signature(task, app=self._default_app()).apply_async(args, kwargs).id)
+        if not isinstance(task, str):
+            return str(task.apply_async(args, kwargs).id)
+        found = self.resolve(task)
+        if found is None:
+            raise UsageError(f"no task is registered as {task!r}; {self._registered()}")
+        return str(found.apply_async(args, kwargs).id)
+
+    def resolve(self, target: Any) -> Any | None:
+        if isinstance(target, str):
+            for app in self._apps():
+                if target in app.tasks:
+                    return app.tasks[target]
+            return None
+        if isinstance(target, Signature):
+            return None
+        return target if hasattr(target, "apply_async") and hasattr(target, "name") else None
+
+    def names(self) -> list[str]:
+        return sorted({name for app in self._apps() for name in app.tasks if not name.startswith("celery.")})
+
+    def _registered(self) -> str:
+        names = self.names()
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        return f"registered are {', '.join(names[:8])}{more}" if names else "no task is registered at all"
+
+    def _apps(self) -> list[Any]:
+        if self.app is not None:
+            return [self.app]
+        current = _state.get_current_app()
+        others = [app for app in _state._get_active_apps() if app is not current]
+        return [current, *sorted(others, key=lambda app: not app.finalized)]
+
+    def _default_app(self) -> Any:
+        return self.app or _state.get_current_app()
+
+    def pop(self) -> Envelope | None:
+        for server in list(self.takeover.servers.values()):
+            for queue in list(server.known):
+                channel = self.takeover.courier(server)
+                try:
+                    self.outage("consume")
+                    raw = channel.take(queue)
+                except Empty:
+                    continue
+                message = loads(raw)
+                envelope = _envelope(server, queue, message, raw)
+                if envelope is not None:
+                    return replace(envelope, payload=message)
+        return None
+
+    def put(self, envelope: Envelope, *, front: bool = False) -> None:
+        channel = self.takeover.courier(envelope.broker)
+        message = loads(envelope.raw)
+        if front:
+            channel.put_front(envelope.queue, message)
+        else:
+            channel._put(envelope.queue, message)
+
+    def copy(self, envelope: Envelope, *, redelivered: bool) -> Envelope:
+        message = loads(envelope.raw)
+        message["properties"]["delivery_tag"] = uuid()
+        if redelivered:
+            message["headers"]["redelivered"] = True
+            message["properties"]["delivery_info"]["redelivered"] = True
+        copied = _envelope(envelope.broker, envelope.queue, message, dumps(message))
+        assert copied is not None
+        return replace(copied, payload=message)
+
+    def deliver(self, envelope: Envelope) -> None:
+        if envelope.payload is None:
+            envelope = replace(envelope, payload=loads(envelope.raw))
+        self._unacked[envelope.tag] = (self._now(), envelope.broker)
+        self.host.fetched(envelope)
+        self.worker_of(self._consumer_of(envelope)).deliver(envelope)
+
+    def _consumer_of(self, envelope: Envelope) -> Any:
+        """Choose the app whose worker takes a message: its publisher's when that knows the task."""
+        if self.app is not None:
+            return self.app
+        owner = self._owners.get(envelope.id)
+        if owner is not None and envelope.name in owner.tasks:
+            return owner
+        here = [app for app in self._apps() if app.finalized and self.takeover.server_of(app) is envelope.broker]
+        knowing = [app for app in here if envelope.name in app.tasks]
+        return (knowing or [owner] if owner is not None else knowing or here or [_state.get_current_app()])[0]
+
+    def worker_of(self, app: Any) -> AppWorker:
+        worker = self._workers.get(id(app))
+        if worker is None:
+            self.takeover.adopt(app)
+            current = partial(self.takeover.current, app)
+            include = app.conf.changes.get("include", None)
+            worker = self._workers[id(app)] = AppWorker(app, self.host, self._instrument, self._now, current)
+            # WorkController writes the imported modules into the configuration.
+            if include is None:
+                app.conf.changes.pop("include", None)
+            else:
+                app.conf.include = include
+        return worker
+
+    def refresh(self) -> None:
+        """Let running workers see changed task options."""
+        for worker in self._workers.values():
+            worker.refresh()
+
+    def kill(self) -> None:
+        for worker in list(self._workers.values()):
+            worker.die()
+        self._workers.clear()
+
+    def decode(self, raw: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return decoded(loads(raw))
+
+    # Time
+
+    def next_due(self) -> datetime | None:
+        due = [worker.timer.next_due() for worker in self._workers.values()]
+        due += [self._visible_at(since, server) for since, server in self._unacked.values()]
+        return min((instant for instant in due if instant is not None), default=None)
+
+    def _visible_at(self, since: datetime, server: Server) -> datetime | None:
+        """When kombu's next look at unacknowledged messages finds one delivered at `since` overdue."""
+        if not isinstance(server, RedisServer):
+            return None
+        timeout = self.takeover.courier(server).visibility_timeout
+        passed = (since - self._began).total_seconds() + timeout
+        return self._began + timedelta(seconds=ceil(passed / RESTORE_INTERVAL) * RESTORE_INTERVAL)
+
+    def run_due(self, now: datetime) -> bool:
+        overdue = [
+            server for since, server in self._unacked.values() if (self._visible_at(since, server) or _NEVER) <= now
+        ]
+        for server in dict.fromkeys(overdue):
+            self.takeover.courier(server).qos.restore_visible(num=len(self._unacked) + 10, interval=1)
+        for worker in list(self._workers.values()):
+            entry = worker.timer.take_due(now)
+            if entry is not None:
+                if not entry.cancelled:
+                    worker.tag = self._tag_of(entry)
+                    entry()
+                return True
+        return bool(overdue)
+
+    @staticmethod
+    def _tag_of(entry: Any) -> str:
+        request = entry.args[0] if entry.args else None
+        return str(getattr(getattr(request, "message", None), "delivery_tag", ""))
+
+    # Bodies
+
+    def _instrument(self, task: Any) -> None:
+        """Lead the task's body, inside autoretry, through the host."""
+        if id(task) in self._bodies:
+            return
+        name = "_orig_run" if "_orig_run" in vars(task) else "run"
+        body = getattr(task, name)
+        own = name in vars(task)
+
+        @wraps(body)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return self.host.body(task, body, args, kwargs)
+
+        setattr(task, name, run)
+        self._bodies[id(task)] = (task, name, body, own)
+
+    def _restore_tasks(self) -> None:
+        for task, name, body, own in self._bodies.values():
+            if own:
+                setattr(task, name, body)
+            else:
+                delattr(task, name)
+            task.__trace__ = None
+            vars(task).pop("override_max_retries", None)
+        self._bodies.clear()
+
+    # What Celery tells by signals
+
+    def _on_revoked(self, sender: Any, request: Any, expired: bool = False, **_: Any) -> None:
+        error = TaskRevokedError("expired" if expired else "revoked")
+        self.host.ended(request.id, "revoked", error)
+
+    def _on_unknown(self, sender: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002
+        self.host.ended(id, "failed", NotRegistered(name))
+
+    def _on_rejected(self, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
+        if isinstance(message.headers, dict) and "id" in message.headers:
+            self.host.ended(message.headers["id"], "rejected", exc)
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def decoded(message: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and keyword arguments of a message, whatever serializer wrote them."""
+    body, encoding = message["body"], message["properties"].get("body_encoding")
+    data = Base64().decode(body) if encoding == "base64" else body
+    payload = serialization.loads(data, message["content-type"], message["content-encoding"], accept=None)
+    if isinstance(payload, dict):
+        return tuple(payload.get("args") or ()), dict(payload.get("kwargs") or {})
+    args, kwargs, _embed = payload
+    return tuple(args), dict(kwargs)
+
+
+def _envelope(server: Server, queue: str, message: dict[str, Any], raw: str) -> Envelope | None:
+    headers, properties = message["headers"], message["properties"]
+    if not isinstance(headers, dict) or "id" not in headers or "task" not in headers:
+        return None
+    eta = headers.get("eta")
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    if eta is not None:
+        eta = (eta if eta.tzinfo else eta.replace(tzinfo=UTC)).astimezone(UTC)
+    redelivered = bool((properties.get("delivery_info") or {}).get("redelivered"))
+    return Envelope(
+        headers["id"], headers["task"], queue, raw, properties["delivery_tag"], eta, headers.get("retries") or 0,
+        headers.get("parent_id"), redelivered, server,
+    )

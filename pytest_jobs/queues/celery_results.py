@@ -1,0 +1,151 @@
+"""Result backends in this process; waiting for a result runs the worker."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from celery import states
+from celery.app import backends
+from celery.backends.base import DisabledBackend, KeyValueStoreBackend
+from celery.backends.redis import RedisBackend
+
+from pytest_jobs.queues.celery_transport import Client, RedisServer
+
+__all__ = ["Waiter", "backend_for"]
+__tracebackhide__ = True
+
+COUNTERS = ("cache", "memcache", "memcached", "pylibmc", "memory", "couchbase", "arangodb", "elasticsearch")
+
+
+class Waiter:
+    """How results reach the worker: `until` runs it, `glance` runs only what is due, `now` reads the clock."""
+
+    def __init__(
+        self, until: Callable[[Callable[[], bool], float | None, str], None], glance: Callable[[], None],
+        now: Callable[[], float], outage: Callable[[str], None],
+    ) -> None:
+        self.until = until
+        self.glance = glance
+        self.now = now
+        self.outage = outage
+
+
+class _RunsTheWorker:
+    """Waiting as a result backend does it, but by running the worker instead of blocking."""
+
+    waiter: Waiter
+    thread_safe = True
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Subscribe to nothing: nobody pushes results here."""
+
+    def add_pending_result(self, result: Any, **_: Any) -> Any:
+        return result
+
+    def remove_pending_result(self, result: Any) -> Any:
+        return result
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Any:
+        self.waiter.glance()
+        return super().get_task_meta(task_id, cache=cache)  # type: ignore[misc]
+
+    def store_result(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        self.waiter.outage("store")
+        return super().store_result(task_id, *args, **kwargs)  # type: ignore[misc]
+
+    def _wait(self, result: Any, timeout: float | None) -> Any:
+        def ready() -> bool:
+            return self._get_task_meta_for(result.id)["status"] in states.READY_STATES  # type: ignore[attr-defined, no-any-return]
+
+        self.waiter.until(ready, timeout, result.id)
+        return super().get_task_meta(result.id, cache=False)  # type: ignore[misc]
+
+    def wait_for_pending(
+        self, result: Any, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
+        on_message: Any = None, on_interval: Any = None, callback: Any = None, propagate: bool = True, **_: Any,
+    ) -> Any:
+        meta = self._wait(result, timeout)
+        result._maybe_set_cache(meta)
+        if on_message is not None:
+            on_message(meta)
+        return result.maybe_throw(propagate=propagate, callback=callback)
+
+    def iter_native(
+        self, result: Any, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
+        on_message: Any = None, on_interval: Any = None, **_: Any,
+    ) -> Iterator[tuple[str, Any]]:
+        for node in result.results or ():
+            if hasattr(node, "_cache"):
+                meta = self._wait(node, timeout)
+                node._maybe_set_cache(meta)
+                if on_message is not None:
+                    on_message(meta)
+                yield node.id, meta
+            else:
+                for _child in self.iter_native(node, timeout, on_message=on_message):
+                    pass
+                yield node.id, node.children
+
+
+class MemoryBackend(_RunsTheWorker, KeyValueStoreBackend):
+    """Results in a dictionary, expired by the virtual clock; stands for every backend but Redis."""
+
+    supports_native_join = True
+    persistent = True
+    data: dict[str, tuple[Any, float | None]]
+
+    def _alive(self, key: Any) -> Any:
+        value, expires = self.data.get(self._text(key), (None, None))
+        return None if expires is not None and expires <= self.waiter.now() else value
+
+    @staticmethod
+    def _text(key: Any) -> str:
+        return key.decode() if isinstance(key, bytes) else str(key)
+
+    def get(self, key: Any) -> Any:
+        return self._alive(key)
+
+    def mget(self, keys: Any) -> list[Any]:
+        return [self._alive(key) for key in keys]
+
+    def set(self, key: Any, value: Any) -> None:
+        expires = self.waiter.now() + self.expires if self.expires else None
+        self.data[self._text(key)] = (value, expires)
+
+    def delete(self, key: Any) -> None:
+        self.data.pop(self._text(key), None)
+
+    def incr(self, key: Any) -> int:
+        value = int(self._alive(key) or 0) + 1
+        self.data[self._text(key)] = (value, None)
+        return value
+
+    def expire(self, key: Any, value: Any) -> None:
+        if self._text(key) in self.data:
+            self.data[self._text(key)] = (self._alive(key), self.waiter.now() + float(value))
+
+
+class _InProcessRedis(_RunsTheWorker):
+    server: RedisServer
+
+    def _get_pool(self, **params: Any) -> Any:
+        return self.server.pool(**params)
+
+    def _get_client(self) -> Any:
+        return Client
+
+
+def backend_for(
+    app: Any, waiter: Waiter, redis_server: Callable[[str], RedisServer], stores: dict[str, dict[str, Any]]
+) -> Any:
+    """Make the result backend of `app`: of the class it configured when that is Redis, else in memory."""
+    cls, url = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
+    if isinstance(cls, type) and issubclass(cls, DisabledBackend):
+        return cls(app=app, url=url)
+    if isinstance(cls, type) and issubclass(cls, RedisBackend):
+        server = redis_server(str(url or "redis://localhost:6379"))
+        made = type(cls.__name__, (_InProcessRedis, cls), {"waiter": waiter, "server": server})
+        return made(app=app, url=url)
+    text = str(url or cls.__name__)
+    scheme = text.split("://")[0].split("+")[0]
+    members = {"waiter": waiter, "data": stores.setdefault(text, {}), "implements_incr": scheme in COUNTERS}
+    return type("MemoryBackend", (MemoryBackend,), members)(app=app, url=text)

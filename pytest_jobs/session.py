@@ -1,0 +1,172 @@
+"""One world: clock, queue, worker, faults, probes; opened together and closed together."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+from pytest_jobs import render
+from pytest_jobs.clock import Clock, seconds
+from pytest_jobs.errors import UsageError
+from pytest_jobs.faults import Fault, Faults
+from pytest_jobs.options import Options
+from pytest_jobs.probes.base import Probe, Recorder
+from pytest_jobs.records import Effect, Job, JobList
+from pytest_jobs.schedules import ONCE, Schedule
+from pytest_jobs.worker import Worker
+from pytest_jobs.world import Outcome, Unreadable, World
+
+__all__ = ["Session"]
+__tracebackhide__ = True
+
+
+class _Only:
+    """Keeps worlds from nesting: they would share the process's clock and apps."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise UsageError(
+                "an in-process worker is active already (the fixture jobs, or in_process_worker()); "
+                "use that one, worlds do not nest"
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+ONLY = _Only()
+
+
+class Session:
+    """Owns one world from start to end."""
+
+    def __init__(self, options: Options, schedule: Schedule = ONCE) -> None:
+        self.options = options
+        self.schedule = schedule
+        self.clock = Clock(options.start)
+        self.recorder = Recorder()
+        self.probes: list[Probe] = []
+        self.ignore: list[str] = list(options.ignore)
+        self._stack = ExitStack()
+
+    settle_limit = 366 * 86400.0
+
+    def __enter__(self) -> "Session":
+        # Imported here: a pytest start must not pay for Celery.
+        from pytest_jobs.queues.celery import CeleryQueue
+
+        with ExitStack() as stack:
+            stack.enter_context(ONLY)
+            app = self.options.load_app()
+            self.queue = CeleryQueue(app, self.options.broker, lambda: self.clock.now)
+            stack.callback(self.clock.stop)
+            self.clock.start()
+            self.faults = Faults(lambda: self.worker.current)
+            stack.callback(self.faults.close)
+            self.worker: Worker = Worker(self.queue, self.clock, self.recorder, self.faults, self.schedule)
+            self.clock.on_sleep = self.worker.slept
+            stack.callback(self.queue.stop)
+            self.queue.start(self.worker)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def run(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:
+        """Publish and settle."""
+        job_id = self.queue.publish(task, args, kwargs)
+        self.worker.settle(self.settle_limit)
+        return self.job(job_id)
+
+    def job(self, job_id: str) -> Job:
+        """Return a job by its id."""
+        return self.worker.ledger.job(self.worker.ledger.entries[job_id], self.clock.now)
+
+    def jobs(self, *states: str) -> JobList:
+        """Return the jobs in these states."""
+        return self.worker.ledger.jobs(self.clock.now, *states)
+
+    def drain(self, task: Any, queue: str | None, limit: int | None, spawned: bool) -> JobList:
+        """Run what is due now, of one task and queue."""
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise UsageError(f"jobs.drain was given limit={limit!r}; allowed is a whole number from 0")
+        name = None
+        if task is not None:
+            found = self.queue.resolve(task)
+            if found is None:
+                raise UsageError(f"jobs.drain was given task={task!r}; allowed is a task or its registered name")
+            name = found.name
+        return self.worker.drain(name, queue, limit, spawned)
+
+    def redeliver(self, job: Job) -> Job:
+        """Deliver a job's message once more."""
+        entry = self.worker.ledger.entries.get(getattr(job, "id", ""))
+        if entry is None:
+            raise UsageError(f"jobs.redeliver was given {job!r}; allowed is a job of this test")
+        self.worker.redeliver(entry.last)
+        return self.job(entry.id)
+
+    def postpone(self, task: Any, by: Any, times: int) -> Fault:
+        """Arm a delay of deliveries."""
+        return self.faults.delivery(self.queue, "postpone", task, times, seconds(by, "jobs.postpone"))
+
+    def watch(self, source: Any, name: str | None, ignore: Sequence[str], caller: FrameType | None) -> None:
+        """Add a probe for something the test names."""
+        from pytest_jobs.probes.watch import watched
+
+        probe = watched(source, name=name, caller=caller)
+        probe.install(self.recorder)
+        self._stack.callback(probe.remove)
+        self.probes.append(probe)
+        self.ignore.extend(ignore)
+
+    def effects(self) -> tuple[Effect, ...]:
+        """Return every effect of every attempt, in order."""
+        return tuple(self.worker.effects)
+
+    def check_faults(self) -> None:
+        """Fail when a fault never fired."""
+        unfired = [fault for fault in self.faults.all if not fault.fired]
+        if unfired:
+            raise AssertionError(render.unfired(unfired))
+
+    def world(self, wanted: frozenset[str] = frozenset()) -> World:
+        """Read the world as it is now."""
+        state: dict[str, Any] = {}
+        unreadable: list[Unreadable] = []
+        with self.recorder.paused():
+            for probe in self.probes:
+                try:
+                    seen, blind = probe.read(wanted)
+                except Exception as error:  # noqa: BLE001 - a probe must never decide a verdict by raising
+                    unreadable.append(Unreadable(probe.name, f"it raised {error!r}"))
+                else:
+                    state.update(seen)
+                    unreadable.extend(blind)
+        return World(
+            state, self.effects(), self._outcomes(), self._left(), frozenset(self.clock.instants), tuple(unreadable)
+        )
+
+    def _outcomes(self) -> tuple[Outcome, ...]:
+        counts: dict[str, int] = {}
+        outcomes = []
+        for entry in self.worker.ledger.entries.values():
+            if entry.duplicate:
+                continue
+            number = counts[entry.name] = counts.get(entry.name, 0) + 1
+            attempts = tuple(
+                (attempt.outcome, attempt.value if attempt.outcome == "succeeded" else repr(attempt.error))
+                for attempt in entry.attempts
+            )
+            state = self.worker.ledger.state(entry, self.clock.now)
+            outcomes.append(Outcome(entry.name, number, attempts, state, frozenset(entry.extra)))
+        return tuple(outcomes)
+
+    def _left(self) -> tuple[str, ...]:
+        return tuple(f"{job.name} is {job.state}" for job in self.jobs("pending", "scheduled", "retrying"))
+

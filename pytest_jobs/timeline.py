@@ -1,0 +1,44 @@
+"""The story of a run: one line a delivery, made only when somebody reads it."""
+
+from typing import TYPE_CHECKING
+
+from pytest_jobs.ledger import Entry, Event
+from pytest_jobs.records import Attempt
+from pytest_jobs.render import timeline_line
+
+if TYPE_CHECKING:
+    from pytest_jobs.worker import Worker
+
+__all__ = ["lines"]
+
+
+def lines(worker: "Worker", last: int | None = None) -> tuple[str, ...]:
+    """Return the timeline of a worker's run, or its last lines."""
+    events = worker.ledger.events
+    shown = events if last is None else events[-last:]
+    return tuple(_line(worker, event) for event in shown)
+
+
+def _line(worker: "Worker", event: Event) -> str:
+    entry = worker.ledger.entries[event.job]
+    elapsed = event.at - worker.began
+    call = _call(worker, entry)
+    if not event.attempt:
+        return timeline_line(elapsed, event.delivery, call, event.note)
+    attempt = entry.attempts[event.attempt - 1]
+    return timeline_line(elapsed, event.delivery, call, ", ".join(_words(attempt, event.note)))
+
+
+def _words(attempt: Attempt, settled: str) -> list[str]:
+    words = ["redelivered"] if attempt.redelivered else []
+    words += [f"retry {attempt.retries}"] if attempt.retries else []
+    words += [attempt.outcome]
+    if attempt.error is not None and attempt.outcome != "requeued":
+        words[-1] += f" with {attempt.error!r}" if attempt.outcome == "failed" else f" after {attempt.error!r}"
+    return [*words, settled]
+
+
+def _call(worker: "Worker", entry: Entry) -> str:
+    job = worker.ledger.job(entry, worker.clock.now)
+    given = [*map(repr, job.args), *(f"{name}={value!r}" for name, value in job.kwargs.items())]
+    return f"{entry.name.rpartition('.')[2]}({', '.join(given)})"

@@ -1,0 +1,265 @@
+"""Two worlds → findings: what the schedule changed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_jobs.canonical import Instants, Tokens
+from pytest_jobs.difference import ABSENT, Difference, brief, capped, shifts, unmatched
+from pytest_jobs.ignore import Ignore
+from pytest_jobs.naming import pair_names
+from pytest_jobs.outcomes import compare_outcomes
+from pytest_jobs.records import Effect
+from pytest_jobs.tables import NO_ROWS, compare_rows, counted
+from pytest_jobs.world import Evidence, Finding, Rows, Unreadable, World
+
+__all__ = ["Comparison", "compare"]
+
+WORST_FIRST = ("lost", "effect", "state", "outcome", "left")
+NOUNS = {
+    "http": "request", "mail": "mail", "object": "write", "mock": "call", "publish": "job", "call": "call",
+    "file": "write", "sql": "write", "redis": "command",
+}  # fmt: skip
+SHOWN_BY_STATE = frozenset({"sql", "redis", "file", "object", "mock"})
+OWN_PROBE = frozenset({"redis", "file", "object", "mail"})
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What differs between two worlds.
+
+    Attributes:
+        findings: The differences, worst first.
+        ignored: The patterns that hid a difference.
+        matched: The patterns that matched anything, whether it differed or not.
+        unreadable: What could not be looked at, and so was not compared.
+    """
+
+    findings: tuple[Finding, ...]
+    ignored: tuple[str, ...] = ()
+    matched: frozenset[str] = frozenset()
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def compare(once: World, now: World, ignore: Ignore) -> Comparison:
+    """Find every difference that matters.
+
+    Args:
+        once: The world after the undisturbed run.
+        now: The world after the schedule.
+        ignore: Which differences are fine.
+    """
+    return _Comparing(once, now, ignore).comparison()
+
+
+class _Comparing:
+    """Owns one comparison."""
+
+    def __init__(self, once: World, now: World, ignore: Ignore) -> None:
+        self.ignore = ignore
+        self.matched: set[str] = set()
+        self.hid: set[str] = set()
+        self.columns: dict[tuple[str, str], str | None] = {}
+        self.full = (once, now)
+        self.once, self.now = (replace(world, state=self._kept(world.state)) for world in (once, now))
+        instants = Instants(once.instants | now.instants)
+        self.labels = pair_names(self.once, self.now, instants)
+        tokens = [Tokens(instants, labels.uuid) for labels in self.labels]
+        self.walk = Difference(tokens[0], tokens[1], shifts(once.instants, now.instants))
+
+    def comparison(self) -> Comparison:
+        """Compare everything."""
+        state = list(self._states())
+        changed = {finding.subject.partition(".")[0] for finding in state} | {finding.subject for finding in state}
+        found = [*state, *self._outcomes(), *self._left()]
+        found += (
+            finding for kind, finding in self._effects() if kind not in SHOWN_BY_STATE or not _told(finding, changed)
+        )
+        found.sort(key=lambda finding: WORST_FIRST.index(finding.rule))
+        self._what_was_hidden()
+        return Comparison(
+            tuple(found),
+            tuple(pattern for pattern in self.ignore.patterns if pattern in self.hid),
+            frozenset(self.matched),
+            tuple(dict.fromkeys(self.full[0].unreadable + self.full[1].unreadable)),
+        )
+
+    def _pattern(self, subject: str) -> str | None:
+        found = self.ignore.all(subject)
+        self.matched |= found
+        return self.ignore.find(subject) if found else None
+
+    def _column(self, table: str, column: str) -> str | None:
+        place = (table, column)
+        if place not in self.columns:
+            self.columns[place] = self._pattern(f"{table}.{column}")
+        return self.columns[place]
+
+    def _kept(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.ignore.patterns:
+            return dict(state)
+        return {subject: self._cut(subject, value) for subject, value in state.items() if not self._pattern(subject)}
+
+    def _cut(self, subject: str, value: Any) -> Any:
+        if isinstance(value, Rows):
+            names = {name for row in value.rows for name in row if self._column(subject, name)}
+            return replace(value, rows=tuple(_without(row, names) for row in value.rows)) if names else value
+        if isinstance(value, Mapping):
+            names = {key for key in value if isinstance(key, str) and self._column(subject, key)}
+            return _without(value, names) if names else value
+        if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+            return [self._cut(subject, each) if isinstance(each, Mapping) else each for each in value]
+        return value
+
+    def _states(self) -> Iterator[Finding]:
+        for subject in self._subjects(self.once.state, self.now.state):
+            old, new = self.once.state.get(subject, ABSENT), self.now.state.get(subject, ABSENT)
+            if (old is ABSENT and self._unseen(subject, new, 0)) or (new is ABSENT and self._unseen(subject, old, 1)):
+                continue
+            if isinstance(old, Rows) or isinstance(new, Rows):
+                old, new = (each if isinstance(each, Rows) else NO_ROWS for each in (old, new))
+                found = compare_rows(subject, old, new, self.walk, self.labels)
+            else:
+                found = self._value(subject, old, new)
+            if found is not None:
+                yield found
+
+    def _subjects(self, once: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        return list(dict.fromkeys([*once, *now]))
+
+    def _unseen(self, subject: str, value: Any, side: int) -> bool:
+        owner = subject.partition(":")[0]
+        special = owner in OWN_PROBE and not isinstance(value, Rows)
+        probes = [part.probe for part in self.full[side].unreadable]
+        return any(probe.startswith(owner) if special else probe not in OWN_PROBE for probe in probes)
+
+    def _value(self, subject: str, old: Any, new: Any) -> Finding | None:
+        if _nothing(old) and _nothing(new):
+            return None
+        lines = list(self.walk.lines(subject, old, new, 0))
+        if not lines:
+            return None
+        return _value_finding(subject, old, new, lines)
+
+    def _outcomes(self) -> Iterator[Finding]:
+        return compare_outcomes(self.once.outcomes, self.now, self.walk, self._hidden)
+
+    def _hidden(self, word: str, subject: str | None = None) -> bool:
+        pattern = self._pattern(word) or (self._pattern(subject) if subject is not None else None)
+        return pattern is not None and (self.hid.add(pattern) is None)
+
+    def _effects(self) -> Iterator[tuple[str, Finding]]:
+        groups: defaultdict[Hashable, tuple[list[Effect], list[Effect]]] = defaultdict(lambda: ([], []))
+        for side, (world, tokens) in enumerate(((self.once, self.walk.once), (self.now, self.walk.now))):
+            seen: set[Hashable] = set()
+            for effect in world.effects:
+                if effect.safe or effect.kind == "publish":
+                    continue
+                place = (effect.kind, tokens.of(effect.target))
+                if effect.key is None or (place, effect.key) not in seen:
+                    groups[place][side].append(effect)
+                    seen.add((place, effect.key))
+        for old, new in groups.values():
+            effect = (new or old)[0]
+            pattern = self._pattern(effect.target)
+            if len(old) == len(new):
+                continue
+            if pattern is not None:
+                self.hid.add(pattern)
+                continue
+            yield effect.kind, _effect_finding(effect, old, new)
+
+    def _left(self) -> Iterator[Finding]:
+        mine, theirs = ([tokens.of(each) for each in world.left] for tokens, world in self._sides())
+        for sentence in unmatched(self.once.left, self.now.left, (mine, theirs))[1]:
+            words = [word for word in sentence.split() if self._pattern(word.rstrip(":,."))]
+            if words:
+                self.hid.update(self.ignore.all(words[0].rstrip(":,.")))
+                continue
+            yield Finding("left", "left over", "", sentence, (Evidence("left over", "", brief(sentence)),))
+
+    def _sides(self) -> tuple[tuple[Tokens, World], tuple[Tokens, World]]:
+        return (self.walk.once, self.once), (self.walk.now, self.now)
+
+    def _what_was_hidden(self) -> None:
+        once, now = (world.state for world in self.full)
+        for subject in self._subjects(once, now):
+            old, new = once.get(subject), now.get(subject)
+            pattern = self.ignore.find(subject)
+            if pattern is not None:
+                if self._bag(old, False) != self._bag(new, True):
+                    self.hid.add(pattern)
+                continue
+            for (table, column), each in self.columns.items():
+                if table == subject and each is not None and each not in self.hid:
+                    left, right = _column_of(old, column), _column_of(new, column)
+                    if self._bag(left, False) != self._bag(right, True):
+                        self.hid.add(each)
+
+    def _bag(self, value: Any, of_now: bool) -> Counter[Hashable]:
+        tokens = self.walk.now if of_now else self.walk.once
+        rows: Iterable[Any] = value.rows if isinstance(value, Rows) else value if isinstance(value, list) else [value]
+        return Counter(tokens.of(each) for each in rows)
+
+
+def _without(row: Mapping[Any, Any], names: set[Any]) -> dict[Any, Any]:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def _column_of(value: Any, column: str) -> list[Any]:
+    rows = value.rows if isinstance(value, Rows) else value if isinstance(value, list | tuple) else [value]
+    return [row.get(column) for row in rows if isinstance(row, Mapping)]
+
+
+def _nothing(value: Any) -> bool:
+    return value is ABSENT or value is None or (isinstance(value, list | tuple | set | dict) and not value)
+
+
+def _told(finding: Finding, changed: set[str]) -> bool:
+    return any(subject in changed for subject in (finding.subject, finding.subject.partition(":")[2]))
+
+
+def _value_finding(subject: str, old: Any, new: Any, lines: list[Evidence]) -> Finding:
+    kinds = [type(each) for each in (old, new) if each is not ABSENT]
+    sized = all(issubclass(kind, list | tuple | set | frozenset | Mapping) for kind in kinds)
+    if sized:
+        noun = "entry" if issubclass(kinds[0], Mapping) else "item"
+        sizes = [0 if each is ABSENT else len(each) for each in (old, new)]
+        once, now = (counted(size, noun) for size in sizes)
+        lines.insert(0, Evidence(subject, once, now)) if lines[0].label != subject else None
+        if once == now:
+            leaves = [line for line in lines if (line.once or line.now) and line.depth]
+            once, now = "", f"{counted(sum(1 for line in lines if line.depth == 1), noun)} changed"
+            if len(leaves) == 1 and leaves[0].once and leaves[0].now and leaves[0].depth == 1:
+                once, now = leaves[0].once, leaves[0].now
+                subject = f"{subject}{'' if leaves[0].label.startswith('[') else '.'}{leaves[0].label}"
+        return Finding("state", subject, once, now, capped(lines))
+    head = next((line for line in lines if line.depth == 0), None)
+    once, now = (head.once, head.now) if head and (head.once or head.now) else ("", "changed")
+    if head is None:
+        lines.insert(0, Evidence(subject, brief(old), brief(new)))
+    absent = {"once": once or "absent", "now": now or "absent"}
+    return Finding("state", subject, absent["once"] if old is ABSENT else once, absent["now"], capped(lines))
+
+
+def _effect_finding(effect: Effect, old: list[Effect], new: list[Effect]) -> Finding:
+    subject = effect.target.removeprefix(f"{effect.kind}:")
+    if effect.kind == "mail":
+        subject = f"mail to {subject}"
+    counts = [counted(len(each), NOUNS.get(effect.kind, "effect")) for each in (old, new)]
+    lines = [Evidence(subject, *counts)]
+    for number in range(max(len(old), len(new))):
+        mine, theirs = (each[number] if number < len(each) else None for each in (old, new))
+        one = theirs or mine
+        assert one is not None
+        shown = (_detail(each) if each is not None else "" for each in (mine, theirs))
+        change = "added" if mine is None else "removed" if theirs is None else ""
+        note = f"{change} at {one.where}" if change and one.where else change
+        lines.append(Evidence(f"{number + 1}.", *shown, note, 1))
+    return Finding("effect", subject, *counts, capped(lines))
+
+
+def _detail(effect: Effect) -> str:
+    text = " ".join((effect.detail or effect.label).split())
+    return text if len(text) <= 36 else f"{text[:35]}…"

@@ -1,0 +1,118 @@
+"""What the durable world looks like after a run, and how two of them differ: values only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_jobs.records import Effect
+
+__all__ = ["Evidence", "Finding", "Outcome", "Rows", "Unreadable", "World"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The committed rows of one table.
+
+    Attributes:
+        key: The primary key's columns, empty when the table has none.
+        rows: One mapping of column to value a row, in the order they were read.
+        surrogate: Whether the database or the job makes the key (autoincrement, UUID): it is compared by position.
+        references: Foreign key columns, each with the table (its subject) that it points to.
+    """
+
+    key: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    surrogate: bool = False
+    references: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A part of the world that a probe could not read.
+
+    Attributes:
+        probe: Who wanted to look, for example `sqlalchemy`.
+        reason: Why it could not, one sentence.
+    """
+
+    probe: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt of a job ended, as far as two runs can be compared.
+
+    Attributes:
+        task: The task's name.
+        job: Which job of that task: 1 for the first one published, and so on.
+        attempts: A pair a finished attempt: its outcome (`succeeded`, `failed`, …), and the value or `repr(error)`.
+        state: The job's state when everything was quiet.
+        duplicates: Of those attempts, which (positions, from 0) were extra deliveries made by the schedule.
+    """
+
+    task: str
+    job: int
+    attempts: tuple[tuple[str, Any], ...]
+    state: str
+    duplicates: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything the plugin could see after one run had come to rest.
+
+    Attributes:
+        state: What each subject holds: `Rows` for a table (subject: the table's name), any plain value for the rest
+            (subject: `redis:lock:7`, `file:out/a.txt`, or the name given to `jobs.watch`).
+        effects: Everything the jobs did, in order.
+        outcomes: How the jobs of the run ended, in publish order.
+        left: What was not at rest: one sentence for each job still pending, lost, or lock still held.
+        instants: The instants the virtual clock stood at during the run, in epoch seconds.
+        unreadable: What could not be looked at.
+    """
+
+    state: Mapping[str, Any]
+    effects: tuple[Effect, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    left: tuple[str, ...] = ()
+    instants: frozenset[float] = frozenset()
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One line of the two-column table in a failure.
+
+    Attributes:
+        label: What the line is about, for example `#7` or `status`; indented by `depth`.
+        once: The value after the undisturbed run, empty for none.
+        now: The value after the schedule, empty for none.
+        note: A remark at the line's end, for example `added`.
+        depth: 0 for a subject, 1 for a row or item of it, 2 for a field.
+    """
+
+    label: str
+    once: str
+    now: str
+    note: str = ""
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference between the world after a schedule and after the undisturbed run, or one broken rule.
+
+    Attributes:
+        rule: The anchor in the failure reference: `state`, `effect`, `outcome`, `test`, `lost`, `left`, `runaway`, …
+        subject: What differs: `payments`, `POST https://…/charges`, `result`.
+        once: Its short description after the undisturbed run: `1 row`.
+        now: The same after the schedule: `2 rows`.
+        evidence: The lines that show it.
+    """
+
+    rule: str
+    subject: str
+    once: str
+    now: str
+    evidence: tuple[Evidence, ...] = ()
