@@ -1,48 +1,23 @@
 """Two values → the lines that show where they differ."""
 
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from datetime import date, datetime
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any
 
-from pytest_jobs.canonical import SPECIAL, Tokens, epoch_micros, plain_fields, read_moment, safe_repr
+from pytest_jobs.canonical import Tokens, plain_fields, safe_repr
+from pytest_jobs.instants import SPECIAL, epoch_micros, read_moment
+from pytest_jobs.texts import ABSENT, WIDEST, brief, region, text_lines
 from pytest_jobs.world import Evidence
 
-__all__ = ["ABSENT", "Difference", "brief", "capped", "fields_line", "row_like", "shifts", "unmatched"]
+__all__ = ["Difference", "capped", "fields_line", "row_like", "shifts", "unmatched"]
 
 MOST_LINES = 15
-WIDEST = 36
 LONG = 60
 MOST_ALIGNED = 400
 MOST_INSTANTS = 64
-
-
-class _Absent:
-    """Stands for a subject, key or item that is not there."""
-
-    __slots__ = ()
-
-
-ABSENT = _Absent()
-
-
-def brief(value: Any, width: int = WIDEST) -> str:
-    """Show a value in at most `width` columns; empty when there is none."""
-    if value is ABSENT:
-        return ""
-    if isinstance(value, datetime):
-        text = value.isoformat(sep=" ")
-    elif isinstance(value, date):
-        text = value.isoformat()
-    elif isinstance(value, str | bytes) and len(value) > 4 * width:
-        text = safe_repr(value[: 4 * width])
-    elif isinstance(value, list | tuple | Set | Mapping) and len(value) > width:
-        text = f"{len(value):,} items"
-    else:
-        text = safe_repr(value)
-    text = " ".join(text.split())
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def fields_line(fields: Mapping[str, Any], width: int = WIDEST) -> str:
@@ -127,7 +102,7 @@ class Difference:
         elif now is ABSENT:
             yield Evidence(label, brief(once), "", "removed", depth)
         elif _texts(once, now):
-            yield from _text_lines(label, once, now, depth)
+            yield from text_lines(label, once, now, depth)
         elif depth < 6 and (parts := list(self.parts(once, now))):
             whole = (safe_repr(once), safe_repr(now)) if depth and _small(once) and _small(now) else ()
             if whole and max(map(len, whole)) <= WIDEST:
@@ -143,7 +118,7 @@ class Difference:
         """Take two values apart alike: label, part of the one, part of the other, for those that differ."""
         if isinstance(once, Mapping) and isinstance(now, Mapping):
             yield from self._keyed(dict(once), dict(now))
-        elif isinstance(once, Set) and isinstance(now, Set):
+        elif isinstance(once, AbstractSet) and isinstance(now, AbstractSet):
             yield from self._bag(list(once), list(now))
         elif isinstance(once, list | tuple) and isinstance(now, list | tuple):
             yield from self._bag(once, now) if row_like(once) and row_like(now) else self._listed(once, now)
@@ -151,7 +126,7 @@ class Difference:
             yield from self._keyed(dict(plain_fields(once) or {}), dict(plain_fields(now) or {}))
 
     def _walked(self, once: Any, now: Any) -> bool:
-        both: list[Any] = [Mapping, Set, (list, tuple)]
+        both: list[Any] = [Mapping, AbstractSet, (list, tuple)]
         alike = any(isinstance(once, kind) and isinstance(now, kind) for kind in both)
         return alike and not list(self.parts(once, now))
 
@@ -246,7 +221,7 @@ def _containers(once: Any, now: Any) -> bool:
 
 
 def _small(value: Any) -> bool:
-    return not isinstance(value, list | tuple | Set | Mapping) or len(value) <= 4
+    return not isinstance(value, list | tuple | AbstractSet | Mapping) or len(value) <= 4
 
 
 def _key(key: Any) -> str:
@@ -264,56 +239,4 @@ def _pair(once: Any, now: Any) -> tuple[str, str]:
         return left, right
     if type(once) is not type(now):
         return f"{left} ({type(once).__name__})", f"{right} ({type(now).__name__})"
-    return _region(safe_repr(once), safe_repr(now))
-
-
-def _text_lines(label: str, once: Any, now: Any, depth: int) -> Iterator[Evidence]:
-    shown = (safe_repr(once), safe_repr(now)) if max(len(once), len(now)) <= WIDEST else ("", "")
-    if any(shown) and max(map(len, shown)) <= WIDEST:
-        yield Evidence(label, *shown, "", depth)
-        return
-    cut = b"\n" if isinstance(once, bytes) else "\n"
-    left, right = once.split(cut), now.split(cut)
-    if max(len(left), len(right)) == 1:
-        yield Evidence(label, *_region(once, now), "", depth)
-        return
-    yield Evidence(label, _size(once), _size(now), "", depth)
-    start = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-    tail = 0
-    while tail < min(len(left), len(right)) - start and left[-1 - tail] == right[-1 - tail]:
-        tail += 1
-    old, new = left[start : len(left) - tail], right[start : len(right) - tail]
-    for number in range(max(len(old), len(new))):
-        a, b = old[number] if number < len(old) else ABSENT, new[number] if number < len(new) else ABSENT
-        if a != b:
-            both = (brief(a), brief(b)) if a is ABSENT or b is ABSENT else _region(a, b)
-            note = "added" if a is ABSENT else "removed" if b is ABSENT else ""
-            yield Evidence(f"line {start + number + 1}", *both, note, depth + 1)
-
-
-def _size(text: Any) -> str:
-    unit = "byte" if isinstance(text, bytes) else "character"
-    return f"{len(text):,} {unit}{'' if len(text) == 1 else 's'}"
-
-
-def _region(once: Any, now: Any) -> tuple[str, str]:
-    """Show the part in which two texts differ, with a little around it."""
-    if max(len(once), len(now)) <= WIDEST - 2:
-        return brief(once), brief(now)
-    start = 0
-    low, high = 0, min(len(once), len(now))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if once[:middle] == now[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    start = max(low - 8, 0)
-    shown = []
-    for text in (once, now):
-        piece = safe_repr(text[start : start + WIDEST - 4])
-        piece = f"…{piece}" if start else piece
-        shown.append(f"{piece}…" if start + WIDEST - 4 < len(text) else piece)
-    if shown[0] == shown[1]:
-        shown = [f"{shown[0]} ({_size(once)})", f"{shown[1]} ({_size(now)})"]
-    return shown[0], shown[1]
+    return region(safe_repr(once), safe_repr(now))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from pytest_jobs.canonical import UUID_TEXT, Found, Instants, Tokens, uuids_in
+from pytest_jobs.canonical import UUID_TEXT, Found, Tokens, uuids_in
+from pytest_jobs.instants import Instants
 from pytest_jobs.world import Rows, World
 
 __all__ = ["Labels", "made_keys", "pair_names"]

@@ -57,6 +57,8 @@ class Options:
         for name in ("ignore", "source"):
             if name in given:
                 given[name] = _words(given[name], name)
+        if isinstance(given.get("max_schedules"), str) and given["max_schedules"].isdecimal():
+            given["max_schedules"] = int(given["max_schedules"])
         options = cls(**given)
         if options.broker not in BROKERS:
             raise UsageError(f"jobs_broker is {options.broker!r}; allowed are {', '.join(BROKERS)}")

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pytest_jobs.difference import ABSENT, Difference, brief, capped
+from pytest_jobs.difference import Difference, capped
 from pytest_jobs.tables import counted
+from pytest_jobs.texts import ABSENT, brief
 from pytest_jobs.world import Evidence, Finding, Outcome, World
 
 __all__ = ["compare_outcomes"]

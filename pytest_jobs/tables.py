@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from pytest_jobs.difference import ABSENT, Difference, brief, capped, fields_line, unmatched
+from pytest_jobs.difference import Difference, capped, fields_line, unmatched
 from pytest_jobs.naming import Labels, made_keys
+from pytest_jobs.texts import ABSENT, brief
 from pytest_jobs.world import Evidence, Finding, Rows
 
 __all__ = ["NO_ROWS", "compare_rows", "counted"]

@@ -1,26 +1,24 @@
 """Two worlds → findings: what the schedule changed."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_jobs.canonical import Instants, Tokens
-from pytest_jobs.difference import ABSENT, Difference, brief, capped, shifts, unmatched
+from pytest_jobs.canonical import Tokens
+from pytest_jobs.difference import Difference, capped, shifts, unmatched
+from pytest_jobs.effects import compare_effects
 from pytest_jobs.ignore import Ignore
+from pytest_jobs.instants import Instants
 from pytest_jobs.naming import pair_names
 from pytest_jobs.outcomes import compare_outcomes
-from pytest_jobs.records import Effect
 from pytest_jobs.tables import NO_ROWS, compare_rows, counted
+from pytest_jobs.texts import ABSENT, brief
 from pytest_jobs.world import Evidence, Finding, Rows, Unreadable, World
 
 __all__ = ["Comparison", "compare"]
 
 WORST_FIRST = ("lost", "effect", "state", "outcome", "left")
-NOUNS = {
-    "http": "request", "mail": "mail", "object": "write", "mock": "call", "publish": "job", "call": "call",
-    "file": "write", "sql": "write", "redis": "command",
-}  # fmt: skip
 SHOWN_BY_STATE = frozenset({"sql", "redis", "file", "object", "mock"})
 OWN_PROBE = frozenset({"redis", "file", "object", "mail"})
 
@@ -74,7 +72,9 @@ class _Comparing:
         changed = {finding.subject.partition(".")[0] for finding in state} | {finding.subject for finding in state}
         found = [*state, *self._outcomes(), *self._left()]
         found += (
-            finding for kind, finding in self._effects() if kind not in SHOWN_BY_STATE or not _told(finding, changed)
+            finding
+            for kind, finding in compare_effects(self.once, self.now, self.walk, self._pattern, self.hid.add)
+            if kind not in SHOWN_BY_STATE or not _told(finding, changed)
         )
         found.sort(key=lambda finding: WORST_FIRST.index(finding.rule))
         self._what_was_hidden()
@@ -147,28 +147,10 @@ class _Comparing:
 
     def _hidden(self, word: str, subject: str | None = None) -> bool:
         pattern = self._pattern(word) or (self._pattern(subject) if subject is not None else None)
-        return pattern is not None and (self.hid.add(pattern) is None)
-
-    def _effects(self) -> Iterator[tuple[str, Finding]]:
-        groups: defaultdict[Hashable, tuple[list[Effect], list[Effect]]] = defaultdict(lambda: ([], []))
-        for side, (world, tokens) in enumerate(((self.once, self.walk.once), (self.now, self.walk.now))):
-            seen: set[Hashable] = set()
-            for effect in world.effects:
-                if effect.safe or effect.kind == "publish":
-                    continue
-                place = (effect.kind, tokens.of(effect.target))
-                if effect.key is None or (place, effect.key) not in seen:
-                    groups[place][side].append(effect)
-                    seen.add((place, effect.key))
-        for old, new in groups.values():
-            effect = (new or old)[0]
-            pattern = self._pattern(effect.target)
-            if len(old) == len(new):
-                continue
-            if pattern is not None:
-                self.hid.add(pattern)
-                continue
-            yield effect.kind, _effect_finding(effect, old, new)
+        if pattern is None:
+            return False
+        self.hid.add(pattern)
+        return True
 
     def _left(self) -> Iterator[Finding]:
         mine, theirs = ([tokens.of(each) for each in world.left] for tokens, world in self._sides())
@@ -241,25 +223,3 @@ def _value_finding(subject: str, old: Any, new: Any, lines: list[Evidence]) -> F
         lines.insert(0, Evidence(subject, brief(old), brief(new)))
     absent = {"once": once or "absent", "now": now or "absent"}
     return Finding("state", subject, absent["once"] if old is ABSENT else once, absent["now"], capped(lines))
-
-
-def _effect_finding(effect: Effect, old: list[Effect], new: list[Effect]) -> Finding:
-    subject = effect.target.removeprefix(f"{effect.kind}:")
-    if effect.kind == "mail":
-        subject = f"mail to {subject}"
-    counts = [counted(len(each), NOUNS.get(effect.kind, "effect")) for each in (old, new)]
-    lines = [Evidence(subject, *counts)]
-    for number in range(max(len(old), len(new))):
-        mine, theirs = (each[number] if number < len(each) else None for each in (old, new))
-        one = theirs or mine
-        assert one is not None
-        shown = (_detail(each) if each is not None else "" for each in (mine, theirs))
-        change = "added" if mine is None else "removed" if theirs is None else ""
-        note = f"{change} at {one.where}" if change and one.where else change
-        lines.append(Evidence(f"{number + 1}.", *shown, note, 1))
-    return Finding("effect", subject, *counts, capped(lines))
-
-
-def _detail(effect: Effect) -> str:
-    text = " ".join((effect.detail or effect.label).split())
-    return text if len(text) <= 36 else f"{text[:35]}…"

@@ -193,7 +193,7 @@ class Worker:
         call.deliveries += 1
         seen = call.seen[envelope.id] = call.seen.get(envelope.id, 0) + 1
         if call.deliveries > call.most:
-            raise self._runaway(f"{call.deliveries - 1:,} deliveries in one call", envelope)
+            raise self._runaway(f"{MOST_DELIVERIES:,} deliveries in one call", envelope)
         if seen > MOST_OF_ONE_JOB:
             raise self._runaway(f"{seen - 1:,} deliveries of one job in one call", envelope)
         struck = self.faults.on_delivery(envelope)

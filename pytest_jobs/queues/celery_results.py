@@ -7,6 +7,7 @@ from celery import states
 from celery.app import backends
 from celery.backends.base import DisabledBackend, KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
+from celery.exceptions import TimeoutError  # noqa: A004 - Celery's own name
 
 from pytest_jobs.queues.celery_transport import Client, RedisServer
 
@@ -57,6 +58,8 @@ class _RunsTheWorker:
             return self._get_task_meta_for(result.id)["status"] in states.READY_STATES  # type: ignore[attr-defined, no-any-return]
 
         self.waiter.until(ready, timeout, result.id)
+        if not ready():
+            raise TimeoutError("The operation timed out.")
         return super().get_task_meta(result.id, cache=False)  # type: ignore[misc]
 
     def wait_for_pending(

@@ -18,6 +18,9 @@ from redis import ConnectionPool
 __all__ = ["Client", "Hooks", "MemoryServer", "RedisServer", "Server", "transport_class"]
 __tracebackhide__ = True
 
+# fakeredis renamed it, and warns about the old name.
+CONNECTION = getattr(fakeredis, "FakeRedisConnection", None) or fakeredis.FakeConnection
+
 class Hooks(Protocol):
     """What the adapter wants to know of a broker."""
 
@@ -75,14 +78,25 @@ class MemoryServer:
         self.known: dict[str, set[str]] = {}
 
 
-class Client(redis.Redis):
+class _Setex:
+    """SETEX, which Celery calls and redis-py 8 warns about: an error under `-W error`."""
+
+    def setex(self, name: Any, time: Any, value: Any) -> Any:
+        return self.set(name, value, ex=time)  # type: ignore[attr-defined]
+
+
+class _Pipeline(_Setex, redis.client.Pipeline):
+    """A pipeline of the in-process client."""
+
+
+class Client(_Setex, redis.Redis):
     """A Redis client of this process: one connection, and no MULTI where one thread needs none."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "single_connection_client": True})
 
     def pipeline(self, transaction: bool = False, shard_hint: Any = None) -> Any:
-        return super().pipeline(transaction, shard_hint)
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
 class RedisServer:
@@ -97,7 +111,7 @@ class RedisServer:
 
     def pool(self, **parameters: Any) -> ConnectionPool:
         wanted = {key: parameters[key] for key in ("db", "decode_responses", "encoding") if key in parameters}
-        return ConnectionPool(connection_class=fakeredis.FakeConnection, server=self.fake, **wanted)
+        return ConnectionPool(connection_class=CONNECTION, server=self.fake, **wanted)
 
     def client(self, db: int = 0) -> Any:
         return fakeredis.FakeRedis(server=self.fake, db=db)

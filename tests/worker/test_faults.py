@@ -189,7 +189,7 @@ def test_a_fault_that_never_fires_fails(send_email):
     ("target", "exc", "says"),
     [
         ("nowhere.send", ValueError, "no module 'nowhere'"),
-        ("fault_shop.gatewey.send", ValueError, "has no attribute 'gatewey' (did you mean 'gateway'?)"),
+        ("fault_shop.gatewey.send", ValueError, "has no attribute 'gatewey' (did you mean 'gateway' or 'Gateway'?)"),
         ("fault_shop.gateway.sned", ValueError, "has no attribute 'sned' (did you mean 'send'?)"),
         ("fault_shop.number", ValueError, "allowed is something callable"),
         ("sendemail", ValueError, "no registered task"),
