@@ -54,10 +54,16 @@ class Exploration:
     vacuous: list[str] = field(default_factory=list)
     left_out: int = 0
 
+    @property
+    def subjects(self) -> frozenset[str]:
+        """What any of the runs wrote, so that the undisturbed one is asked for it too."""
+        runs = [*self.runs, *([self.first] if self.first is not None else [])]
+        return frozenset(subject for run in runs if run.world is not None for subject in run.world.state)
+
 
 def explore(
     kinds: Sequence[str],
-    run: Callable[[Schedule], Run],
+    run: Callable[[Schedule, frozenset[str]], Run],
     limit: int,
     progress: Callable[[int, int], None],
     only: Schedule | None = None,
@@ -66,20 +72,20 @@ def explore(
 
     Args:
         kinds: The kinds of schedules.
-        run: Runs the test in a fresh world.
+        run: Runs the test in a fresh world, and reads these subjects of it whether they were written or not.
         limit: The most schedules.
         progress: Told after each run how many of how many are done.
         only: The one schedule to run instead of the kinds.
     """
     found = Exploration()
-    first = run(ONCE)
+    first = run(ONCE, frozenset())
     if first.outcome != "passed" or first.world is None:
         return found
     found.first = first
     queue = [only] if only is not None else list(_round_robin([planned(kind, first.deliveries) for kind in kinds]))
     found.left_out = max(len(queue) - limit, 0)
     for number, schedule in enumerate(queue[:limit], start=1):
-        found.runs.append(run(schedule))
+        found.runs.append(run(schedule, frozenset(first.world.state)))
         progress(number, min(len(queue), limit))
     tried = {one.schedule.kind for one in found.runs if one.struck}
     found.vacuous = [kind for kind in ([only.kind] if only is not None else kinds) if kind not in tried]
@@ -125,17 +131,25 @@ def judge(
         return Judgement(render.irreproducible(name, twin), ())
     failing: list[tuple[Run, tuple[Finding, ...], tuple[str, ...]]] = []
     for run in found.runs:
-        if run.world is None or run.outcome != "passed":
-            failing.append((run, (Finding("test", "the test", "passes", run.message),), ()))
-            continue
-        compared = compare(own, run.world, ignore)
-        matched |= compared.matched
-        if compared.findings:
-            failing.append((run, compared.findings, compared.ignored))
+        findings: tuple[Finding, ...] = ()
+        ignored: tuple[str, ...] = ()
+        if run.world is not None and (run.outcome == "passed" or _complete(own, run.world)):
+            compared = compare(own, run.world, ignore)
+            matched |= compared.matched
+            findings, ignored = compared.findings, compared.ignored
+        if run.outcome != "passed" and not findings:
+            findings = (Finding("test", "the test", "passes", run.message),)
+        if findings:
+            failing.append((run, findings, ignored))
     if not failing:
         return Judgement("", ignore.unused(matched))
     worst, findings, ignored = failing[0]
     more = tuple(str(run.schedule) for run, _, _ in failing[1:])
+    said = list(notes)
+    if worst.outcome != "passed" and findings[0].rule != "test":
+        said.append(f"The test fails there too: {worst.message}")
+    if more:
+        said.append(f"Fails too at {', '.join(more[:10])}.")
     text = render.failure(
         render.Failure(
             task=_blamed(worst, findings),
@@ -144,10 +158,16 @@ def judge(
             ignored=ignored,
             timeline=worst.timeline,
             replay=replay(worst.schedule),
-            notes=(*notes, *((f"Fails too at {', '.join(more[:10])}.",) if more else ())),
+            notes=tuple(said),
         )
     )
     return Judgement(text, ())
+
+
+def _complete(own: World, failed: World) -> bool:
+    """Whether a run whose test failed published every job of the undisturbed one: else its world is only half made."""
+    ran = {(outcome.task, outcome.job) for outcome in failed.outcomes}
+    return all((outcome.task, outcome.job) in ran for outcome in own.outcomes)
 
 
 def _blamed(run: Run, findings: tuple[Finding, ...]) -> str:

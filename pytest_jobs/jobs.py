@@ -1,9 +1,10 @@
 """What a test holds: publishing, running, time, faults, checks."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from pytest_jobs import checks
@@ -256,10 +257,11 @@ def in_process_worker(app: Any = None, **options: Any) -> Iterator[Jobs]:
 
 
 @contextmanager
-def open_jobs(options: Options, schedule: Schedule = ONCE) -> Iterator[Jobs]:
+def open_jobs(
+    options: Options, schedule: Schedule = ONCE, roots: Sequence[Path] = (), wanted: frozenset[str] = frozenset()
+) -> Iterator[Jobs]:
     """Open a world and hold it; the caller says when faults are checked."""
     with ExitStack() as stack:
-        yield Jobs(stack.enter_context(Session(options, schedule)))
-
-
-Factory = Callable[[], Jobs]
+        session = stack.enter_context(Session(options, schedule, roots))
+        session.worker.wanted = wanted
+        yield Jobs(session)

@@ -145,15 +145,17 @@ def fail_at(function: Callable[..., Any], message: str) -> NoReturn:
 
 
 def failing_run(schedule: Schedule, message: str, jobs: "Jobs | None") -> Run:
-    """Record a run whose test failed under its schedule."""
+    """Record a run whose test failed under its schedule, with the world as it then came to rest."""
     if jobs is None:
         return Run(schedule, "failed", message)
     worker = jobs._worker
+    try:
+        jobs.settle()
+        world = jobs._session.world(worker.wanted)
+    except (RunawayJobs, UsageError):
+        world = None
     ran = [job.name for job in jobs.all if job.attempts]
-    return Run(schedule, "failed", message, None, lines(worker), len(worker.deliveries), tuple(dict.fromkeys(ran)))
-
-
-RUNAWAY = RunawayJobs
+    return Run(schedule, "failed", message, world, lines(worker), len(worker.deliveries), tuple(dict.fromkeys(ran)))
 
 
 def options_for(options: "Options", marked: Marked) -> tuple[tuple[str, ...], int]:

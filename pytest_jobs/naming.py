@@ -171,6 +171,9 @@ class _Pairing:
         for name in self.left.incident:
             if name[0] == "uuid" and name in self.right.incident:
                 self.left.labels[name] = self.right.labels[name] = name
+        if Counter(self.left.facts) == Counter(self.right.facts):
+            for name in self.left.open():
+                self._bind(name, name)
         if not self.left.open() or not self.right.open():
             return
         levels = self._levels()

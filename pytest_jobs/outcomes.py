@@ -1,5 +1,6 @@
 """How the jobs of two runs ended → what differs between them."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,8 +10,9 @@ from pytest_jobs.tables import counted
 from pytest_jobs.texts import ABSENT, brief
 from pytest_jobs.world import Evidence, Finding, Outcome, World
 
-__all__ = ["compare_outcomes"]
+__all__ = ["compare_outcomes", "tells_loss"]
 
+LOST = re.compile(r"\blost\b")
 FINAL = frozenset({"succeeded", "failed"})
 Hidden = Callable[..., bool]
 
@@ -37,6 +39,11 @@ def compare_outcomes(once: tuple[Outcome, ...], now: World, walk: Difference, hi
         if len(pairs) < len(jobs) and not hidden("result", f"result of {_short(task)}"):
             counts = counted(len(jobs), "job"), counted(len(pairs), "job")
             yield Finding("outcome", _short(task), *counts, (Evidence(_short(task), *counts),))
+
+
+def tells_loss(sentence: str) -> bool:
+    """Tell whether a sentence about what was left says that a job is lost."""
+    return LOST.search(sentence) is not None
 
 
 def _matched(mine: list[Outcome], theirs: list[Outcome], walk: Difference) -> list[tuple[Outcome, Outcome]]:
@@ -77,7 +84,7 @@ def _job(old: Outcome, new: Outcome, now: World, walk: Difference, hidden: Hidde
     kind, value, _ = _final(old)
     if new.state == "lost" and old.state != "lost":
         if not hidden("lost"):
-            reason = next((each for each in now.left if "lost" in each.split() and task in each), "")
+            reason = next((each for each in now.left if tells_loss(each) and task in each), "")
             reason = reason.partition("lost: ")[2] or "it left its queue without an outcome"
             yield Finding("lost", "lost", "", reason, (Evidence(name, old.state, "lost"),))
         return

@@ -105,8 +105,9 @@ def jobs(request: pytest.FixtureRequest) -> "Iterator[Jobs]":
     marked = _marked(item)
     if marked is not None:
         options = replace(options, ignore=(*options.ignore, *marked.ignore))
-    schedule, start = item.stash.get(SCHEDULE, (ONCE, options.start))
-    with open_jobs(replace(options, start=start), schedule) as held:
+    schedule, start, wanted = item.stash.get(SCHEDULE, (ONCE, options.start, frozenset()))
+    roots = [request.getfixturevalue("tmp_path")] if "tmp_path" in request.fixturenames else []
+    with open_jobs(replace(options, start=start), schedule, roots, wanted) as held:
         item.stash[JOBS] = held
         yield held
 
@@ -145,9 +146,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         kinds, most = judging.options_for(options, marked)
         start = options.start or datetime.now(UTC).replace(microsecond=0)
         wanted = item.config.getoption("jobs_schedule")
-        item.stash[SCHEDULE] = (schedules.ONCE, start)
+        item.stash[SCHEDULE] = (schedules.ONCE, start, frozenset())
         item.stash[FOUND] = explore.explore(
-            kinds, lambda schedule: _run_again(item, schedule, start), most, lambda done, of: None,
+            kinds, lambda schedule, wanted: _run_again(item, schedule, start, wanted), most, lambda done, of: None,
             schedules.parse(wanted) if wanted else None,
         )  # fmt: skip
     return (yield)
@@ -166,12 +167,12 @@ def _clone(item: pytest.Item) -> pytest.Item:
     return clone
 
 
-def _run_again(item: pytest.Item, schedule: "Schedule", start: Any) -> "Run":
+def _run_again(item: pytest.Item, schedule: "Schedule", start: Any, wanted: frozenset[str]) -> "Run":
     """Run a clone of the item under a schedule, through the public hooks, without logging anything."""
     from pytest_jobs.marked import failing_run
 
     clone = _clone(item)
-    clone.stash[SCHEDULE] = (schedule, start)
+    clone.stash[SCHEDULE] = (schedule, start, wanted)
     failed: str | None = None
     skipped = False
     hooks = clone.ihook
@@ -224,9 +225,11 @@ def _judge(item: pytest.Item, held: Any) -> None:
 
     if not isinstance(held, holding.Jobs):
         raise UsageError(f"{item.name} is marked idempotent, but its fixture jobs is not the one of pytest-jobs; rename it")
+    found = item.stash.get(FOUND, None)
+    if found is not None:
+        held._worker.wanted = found.subjects
     own = judging.bring_to_rest(held, item.stash[SCHEDULE][0], item.name)
     item.stash[RUN] = own
-    found = item.stash.get(FOUND, None)
     if found is None or found.first is None:
         return
     failure, warned, said = judging.verdict(item.name, item.nodeid, found, own, held._session.ignore)

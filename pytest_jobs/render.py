@@ -49,19 +49,17 @@ class Failure:
 
 
 class Unfired(Protocol):
-    """A fault, as far as its text goes."""
+    """A fault, as far as its text goes.
 
-    @property
-    def plan(self) -> str:
-        """How it was armed."""
+    Attributes:
+        plan: How it was armed, as it prints.
+        reached_late: How often its target was reached after it was disarmed.
+        hint: What may be wrong, empty when nothing is known.
+    """
 
-    @property
-    def reached_late(self) -> int:
-        """How often its target was reached after it was disarmed."""
-
-    @property
-    def hint(self) -> str:
-        """What may be wrong."""
+    plan: str
+    reached_late: int
+    hint: str
 
 
 def failure(f: Failure) -> str:
@@ -229,7 +227,7 @@ def _first_line(head: str, finding: Finding, more: int, tail: str = "") -> str:
     room = WIDTH - len(head) - len(more_text) - len(tail)
     if not once and len(subject) + len(change) > room:
         change = _cut(change, max(room - len(subject), 40))
-    return f"{head}{_middle(subject, max(room - len(change), 16))}{change}{more_text}{tail}"
+    return f"{head}{_subject(subject, max(room - len(change), 16))}{change}{more_text}{tail}"
 
 
 def _evidence(finding: Finding, *, alone: bool) -> tuple[Evidence, ...]:
@@ -258,6 +256,17 @@ def _middle(text: str, width: int) -> str:
         return text
     tail = (width - 1) // 2
     return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _subject(text: str, width: int) -> str:
+    """Shorten what differs; of an address the method and the last part of the path say most."""
+    if len(text) <= width or "://" not in text:
+        return _middle(text, width)
+    head, _, address = text.partition("://")
+    method, blank, scheme = head.rpartition(" ")
+    last = address.rstrip("/").rpartition("/")[2]
+    forms = (f"{method}{blank}{scheme}://…/{last}", f"{method}{blank}…/{last}")
+    return next((form for form in forms if len(form) <= width), _middle(forms[1], width))
 
 
 def _call(call: str, width: int) -> str:

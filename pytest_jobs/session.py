@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytest_jobs.clock import Clock, seconds
 from pytest_jobs.errors import UsageError
 from pytest_jobs.faults import Fault, Faults
 from pytest_jobs.options import Options
+from pytest_jobs.probes.active import Active
 from pytest_jobs.probes.base import Probe, Recorder
 from pytest_jobs.records import Effect, Job, JobList
 from pytest_jobs.schedules import ONCE, Schedule
@@ -44,12 +46,13 @@ ONLY = _Only()
 class Session:
     """Owns one world from start to end."""
 
-    def __init__(self, options: Options, schedule: Schedule = ONCE) -> None:
+    def __init__(self, options: Options, schedule: Schedule = ONCE, roots: Sequence[Path] = ()) -> None:
         self.options = options
         self.schedule = schedule
         self.clock = Clock(options.start)
         self.recorder = Recorder()
-        self.probes: list[Probe] = []
+        self.watched: list[Probe] = []
+        self.active = Active(self.recorder, roots, self._is_own_redis)
         self.ignore: list[str] = list(options.ignore)
         self._stack = ExitStack()
 
@@ -71,6 +74,9 @@ class Session:
             self.clock.on_sleep = self.worker.slept
             stack.callback(self.queue.stop)
             self.queue.start(self.worker)
+            stack.callback(self.active.remove)
+            self.active.refresh()
+            self.worker.on_execute = self.active.refresh
             self._stack = stack.pop_all()
         return self
 
@@ -122,8 +128,12 @@ class Session:
         probe = watched(source, name=name, caller=caller)
         probe.install(self.recorder)
         self._stack.callback(probe.remove)
-        self.probes.append(probe)
+        self.watched.append(probe)
         self.ignore.extend(ignore)
+
+    def _is_own_redis(self, client: Any) -> bool:
+        """Tell whether a Redis client is the plugin's own: the broker's, or the result backend's."""
+        return type(client).__module__.startswith("pytest_jobs.")
 
     def effects(self) -> tuple[Effect, ...]:
         """Return every effect of every attempt, in order."""
@@ -140,7 +150,7 @@ class Session:
         state: dict[str, Any] = {}
         unreadable: list[Unreadable] = []
         with self.recorder.paused():
-            for probe in self.probes:
+            for probe in (*self.active.probes, *self.watched):
                 try:
                     seen, blind = probe.read(wanted)
                 except Exception as error:  # noqa: BLE001 - a probe must never decide a verdict by raising

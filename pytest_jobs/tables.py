@@ -100,7 +100,7 @@ class _Table:
         old, new = self.rows[0].rows[i], self.rows[1].rows[j]
         return [
             name
-            for name in dict.fromkeys([*mine, *theirs])
+            for name in dict.fromkeys([*old, *new])
             if (mine.get(name, ABSENT) != theirs.get(name, ABSENT))
             and not (self._plain(name) and self.walk.same(old.get(name, ABSENT), new.get(name, ABSENT)))
         ]

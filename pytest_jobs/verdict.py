@@ -11,7 +11,7 @@ from pytest_jobs.effects import compare_effects
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.instants import Instants
 from pytest_jobs.naming import pair_names
-from pytest_jobs.outcomes import compare_outcomes
+from pytest_jobs.outcomes import compare_outcomes, tells_loss
 from pytest_jobs.tables import NO_ROWS, compare_rows, counted
 from pytest_jobs.texts import ABSENT, brief
 from pytest_jobs.world import Evidence, Finding, Rows, Unreadable, World
@@ -113,8 +113,8 @@ class _Comparing:
         return value
 
     def _states(self) -> Iterator[Finding]:
-        for subject in self._subjects(self.once.state, self.now.state):
-            old, new = self.once.state.get(subject, ABSENT), self.now.state.get(subject, ABSENT)
+        for subject, mine, theirs in self._subjects(self.once.state, self.now.state):
+            old, new = self.once.state.get(mine, ABSENT), self.now.state.get(theirs, ABSENT)
             if (old is ABSENT and self._unseen(subject, new, 0)) or (new is ABSENT and self._unseen(subject, old, 1)):
                 continue
             if isinstance(old, Rows) or isinstance(new, Rows):
@@ -125,8 +125,15 @@ class _Comparing:
             if found is not None:
                 yield found
 
-    def _subjects(self, once: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        return list(dict.fromkeys([*once, *now]))
+    def _subjects(self, once: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+        """Pair the subjects of both worlds: what to call them, then their names on either side."""
+        alike = {self.walk.now.of(subject): subject for subject in now if subject not in once}
+        pairs = []
+        for subject in once:
+            twin = subject if subject in now else alike.pop(self.walk.once.of(subject), subject)
+            pairs.append((twin, subject, twin))
+        paired = {twin for _, _, twin in pairs}
+        return [*pairs, *((subject, subject, subject) for subject in now if subject not in paired)]
 
     def _unseen(self, subject: str, value: Any, side: int) -> bool:
         owner = subject.partition(":")[0]
@@ -153,8 +160,11 @@ class _Comparing:
         return True
 
     def _left(self) -> Iterator[Finding]:
+        lost = any(outcome.state == "lost" for outcome in self.now.outcomes)
         mine, theirs = ([tokens.of(each) for each in world.left] for tokens, world in self._sides())
         for sentence in unmatched(self.once.left, self.now.left, (mine, theirs))[1]:
+            if lost and tells_loss(sentence):
+                continue
             words = [word for word in sentence.split() if self._pattern(word.rstrip(":,."))]
             if words:
                 self.hid.update(self.ignore.all(words[0].rstrip(":,.")))
@@ -166,8 +176,8 @@ class _Comparing:
 
     def _what_was_hidden(self) -> None:
         once, now = (world.state for world in self.full)
-        for subject in self._subjects(once, now):
-            old, new = once.get(subject), now.get(subject)
+        for subject, mine, theirs in self._subjects(once, now):
+            old, new = once.get(mine), now.get(theirs)
             pattern = self.ignore.find(subject)
             if pattern is not None:
                 if self._bag(old, False) != self._bag(new, True):

@@ -54,6 +54,7 @@ class Worker:
         self.current: Execution | None = None
         self.deliveries: list[Envelope] = []
         self.struck = False
+        self.on_execute: Callable[[], None] = lambda: None
         self.wanted: frozenset[str] = frozenset()
         self._numbers: dict[str, int] = {}
         self._calls: list[_Call] = []
@@ -270,6 +271,7 @@ class Worker:
         entry = self.ledger.entries[job_id]
         for call in self._calls:
             call.ran.setdefault(job_id)
+        self.on_execute()
         execution = Execution(self, entry, retries, redelivered, tag, tag in self._extra)
         outer, self.current = self.current, execution
         kept, self.recorder.sink = self.recorder.sink, execution

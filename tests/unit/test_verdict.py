@@ -1,7 +1,6 @@
 """What is a difference between two worlds, and what is none."""
 
 import random
-import time
 import uuid
 from collections import namedtuple
 from dataclasses import dataclass, replace
@@ -26,9 +25,7 @@ POST = "http:POST https://pay.example/charges"
 
 def judged(once: Any, now: Any, *ignore: str, instants: tuple[float, ...] = ()) -> Comparison:
     """Compare two states, or two worlds."""
-    worlds = [
-        each if isinstance(each, World) else World(each, instants=frozenset(instants)) for each in (once, now)
-    ]
+    worlds = [each if isinstance(each, World) else World(each, instants=frozenset(instants)) for each in (once, now)]
     return compare(*worlds, Ignore(ignore))
 
 
@@ -202,8 +199,10 @@ class TestPlainValues:
             def __init__(self, text: str) -> None:
                 self.text = text
 
-        pair = namedtuple("pair", "a b")  # noqa: PYI024 - what old code has
-        assert not judged({"m": [Mail("a", "b"), Note("x"), pair(1, 2)]}, {"m": [Mail("a", "b"), Note("x"), (1, 2)]}).findings
+        pair = namedtuple("pair", "a b")
+        assert not judged(
+            {"m": [Mail("a", "b"), Note("x"), pair(1, 2)]}, {"m": [Mail("a", "b"), Note("x"), (1, 2)]}
+        ).findings
         assert summary(judged({"m": Mail("a", "b")}, {"m": Mail("a", "c")}))[0][1] == "m"
         assert shown(judged({"m": Note("x")}, {"m": Note("y")}))[-1][1:4] == ("text", "'x'", "'y'")
 
@@ -269,6 +268,24 @@ class TestTimesOfTheRun:
             lambda at: f"locked:{int(at)}",
             lambda at: str(at).encode(),
         ],
+        ids=[
+            "aware",
+            "naive utc",
+            "naive local",
+            "seconds",
+            "date",
+            "iso",
+            "iso seconds",
+            "minutes",
+            "zulu",
+            "mail date",
+            "json bytes",
+            "epoch",
+            "epoch seconds",
+            "millis",
+            "in a key",
+            "epoch bytes",
+        ],
     )
     def test_every_form_is_known_again(self, form: Any) -> None:
         """An instant of the clock equals another one, in whatever form."""
@@ -277,7 +294,7 @@ class TestTimesOfTheRun:
 
     def test_another_time_is_a_difference(self) -> None:
         """A time that the clock never stood at is compared as any value."""
-        once, now = {"it": datetime(2020, 1, 1)}, {"it": datetime(2020, 1, 2)}  # noqa: DTZ001 - naive on purpose
+        once, now = {"it": datetime(2020, 1, 1)}, {"it": datetime(2020, 1, 2)}
         assert len(judged(once, now, instants=(START, LATER)).findings) == 1
 
     def test_a_time_derived_from_the_clock(self) -> None:
@@ -351,7 +368,7 @@ class TestMadeUpIds:
 
         def state(shuffle: bool) -> dict[str, Any]:
             keys = chance.sample(range(1000), users)
-            tokens = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in links]
+            tokens = [str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{shuffle} {n}")) for n in range(len(links))]
             parents = [{"id": key, "name": name} for key, name in zip(keys, content, strict=True)]
             children = [
                 {"token": token, "user": keys[user], "sum": amount}
@@ -402,7 +419,9 @@ class TestOutcomes:
 
     def test_a_child_published_twice_does_not_shift_the_others(self) -> None:
         """Jobs are matched by how they ended when numbers do not fit."""
-        once = self.world(*(Outcome("mail", n, (("succeeded", text),), "succeeded") for n, text in ((1, "a"), (2, "b"))))
+        once = self.world(
+            *(Outcome("mail", n, (("succeeded", text),), "succeeded") for n, text in ((1, "a"), (2, "b")))
+        )
         now = self.world(
             *(Outcome("mail", n, (("succeeded", text),), "succeeded") for n, text in ((1, "a"), (2, "a"), (3, "b")))
         )
@@ -453,7 +472,9 @@ class TestEffects:
         keyed = Effect("http", POST, "POST", key="k1")
         safe = Effect("http", "http:PUT https://x", "PUT", safe=True)
         publish = Effect("publish", "publish:mail", "publish mail")
-        assert not judged(self.effects(keyed, safe, publish), self.effects(keyed, keyed, safe, safe, publish, publish)).findings
+        assert not judged(
+            self.effects(keyed, safe, publish), self.effects(keyed, keyed, safe, safe, publish, publish)
+        ).findings
         assert judged(self.effects(keyed), self.effects(keyed, replace(keyed, key="k2"))).findings
 
     def test_a_uuid_in_the_target(self) -> None:
@@ -532,12 +553,14 @@ def test_the_worst_comes_first() -> None:
     """A repeated request before rows, rows before results."""
     sent = Effect("http", POST, "POST")
     once = World({"t": table()}, (sent,), (Outcome("a", 1, (("succeeded", 1),), "succeeded"),))
-    now = World({"t": table({"id": 1})}, (sent, sent), (Outcome("a", 1, (("succeeded", 2),), "succeeded"),), ("x is pending",))
+    now = World(
+        {"t": table({"id": 1})}, (sent, sent), (Outcome("a", 1, (("succeeded", 2),), "succeeded"),), ("x is pending",)
+    )
     assert [each.rule for each in judged(once, now).findings] == ["effect", "state", "outcome", "left"]
 
 
-def test_ten_thousand_rows_cost_well_under_a_second() -> None:
-    """Comparing is linear: with made keys, references, UUIDs and a difference (the bound is generous for slow machines)."""
+def test_ten_thousand_rows_and_one_more() -> None:
+    """Many rows with made keys, references and UUIDs are compared, and the one that came is found."""
 
     def state(offset: int) -> dict[str, Any]:
         users = [{"id": n + offset, "name": f"user {n}", "token": str(uuid.uuid4())} for n in range(5000)]
@@ -548,11 +571,9 @@ def test_ten_thousand_rows_cost_well_under_a_second() -> None:
         }
 
     once, now = state(1), state(7)
-    began = time.process_time()
     assert not judged(once, now).findings
     now["orders"] = replace(now["orders"], rows=(*now["orders"].rows, {"id": 99_999, "user": 7, "sum": 1}))
     assert summary(judged(once, now)) == [("state", "orders", "5,000 rows", "5,001 rows")]
-    assert time.process_time() - began < 5
 
 
 _json = st.recursive(

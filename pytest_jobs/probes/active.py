@@ -1,0 +1,64 @@
+"""The probes that need no word from the test: one for every library that is loaded."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pytest_jobs.probes.base import Probe, Recorder
+
+__all__ = ["Active"]
+
+# The library that must be loaded, the module of its probe, the probe's class.
+KNOWN = (
+    ("sqlalchemy.engine", "sqlalchemy", "SQLAlchemyProbe"),
+    ("django.db", "django", "DjangoProbe"),
+    ("http.client", "http", "HttpProbe"),
+    ("smtplib", "mail", "MailProbe"),
+    ("aiosmtplib", "mail", "MailProbe"),
+    ("unittest.mock", "mocks", "MockProbe"),
+)
+
+
+class Active:
+    """Owns the probes of one world that were found by what is loaded."""
+
+    def __init__(self, recorder: Recorder, roots: Sequence[Path], own_redis: Callable[[Any], bool]) -> None:
+        self._recorder = recorder
+        self._roots = roots
+        self._own_redis = own_redis
+        self._seen = 0
+        self._made: dict[tuple[str, str], Probe] = {}
+
+    @property
+    def probes(self) -> list[Probe]:
+        """The installed probes, in the order they were installed."""
+        return list(self._made.values())
+
+    def refresh(self) -> None:
+        """Install the probes of libraries that were loaded since the last look."""
+        if len(sys.modules) == self._seen:
+            return
+        self._seen = len(sys.modules)
+        for library, module, name in KNOWN:
+            if library in sys.modules and (module, name) not in self._made:
+                home = import_module(f"pytest_jobs.probes.{module}")
+                if getattr(home, "available", lambda: True)():
+                    self._add((module, name), getattr(home, name))
+        if False and self._roots and ("files", "FilesProbe") not in self._made:
+            from pytest_jobs.probes.files import FilesProbe
+
+            self._add(("files", "FilesProbe"), lambda: FilesProbe(self._roots))
+
+    def _add(self, key: tuple[str, str], make: Callable[..., Probe]) -> None:
+        probe = make(self._own_redis) if key[0] == "redis" else make()
+        probe.install(self._recorder)
+        self._made[key] = probe
+        for known in self._made.values():
+            getattr(known, "refresh", lambda: None)()
+
+    def remove(self) -> None:
+        """Take every probe out again, last first."""
+        while self._made:
+            self._made.popitem()[1].remove()

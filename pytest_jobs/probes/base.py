@@ -1,0 +1,126 @@
+"""What a probe is, and the recorder that probes report to."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from pytest_jobs.records import Effect
+from pytest_jobs.world import Unreadable
+
+__all__ = ["Patches", "Probe", "Recorder", "Sink", "Transient"]
+
+Transient = Callable[[], BaseException]
+MISSING = object()
+
+
+class Sink(Protocol):
+    """What the worker does at an effect of the job it runs."""
+
+    def before(self, effect: Effect, error: Transient | None) -> None:
+        """Stand right before the effect; raise to stop it (a kill, an injected error, a dead task)."""
+
+    def after(self, effect: Effect, error: Transient | None) -> None:
+        """Stand right after the effect took place; record it; raise to kill or to lose the reply."""
+
+
+class Recorder:
+    """Owns the way from probes to the running job.
+
+    A probe wraps every outgoing call of its library in `doing`. Outside a running job, while paused, and inside
+    another effect (what a test's fake server does is part of the call it answers) nothing happens.
+    """
+
+    def __init__(self) -> None:
+        self.sink: Sink | None = None
+        self._inside: ContextVar[bool] = ContextVar("inside an effect", default=False)
+
+    @property
+    def active(self) -> bool:
+        """Whether a call made now is an effect of a job."""
+        return self.sink is not None and not self._inside.get()
+
+    @contextmanager
+    def doing(self, effect: Effect, error: Transient | None = None, *, atomic: bool = True) -> Iterator[None]:
+        """Report an effect around the call that makes it; works around `await` too.
+
+        Args:
+            effect: What is about to happen.
+            error: Makes the library's own transient error, as it would come out of this call.
+            atomic: Whether effects made meanwhile are part of this one; a file that stays open, and a mock that
+                lets its call through to real code, hide nothing.
+        """
+        sink = self.sink
+        if sink is None or self._inside.get():
+            yield
+            return
+        sink.before(effect, error)
+        if not atomic:
+            yield
+        else:
+            token = self._inside.set(True)
+            try:
+                yield
+            finally:
+                self._inside.reset(token)
+        sink.after(effect, error)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Look at the world without making effects."""
+        token = self._inside.set(True)
+        try:
+            yield
+        finally:
+            self._inside.reset(token)
+
+
+class Patches:
+    """Owns attributes that are replaced for a while, and puts each back exactly as it was."""
+
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
+
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Put what `make` returns, given the present attribute, in the place of a module's or class's attribute."""
+        before = vars(owner).get(name, MISSING)
+        replacement = make(getattr(owner, name))
+        setattr(owner, name, replacement)
+        self._replaced.append((owner, name, before, replacement))
+
+    def undo(self) -> None:
+        """Restore, last first; what somebody else has replaced since is theirs to restore, and is left alone."""
+        while self._replaced:
+            owner, name, before, replacement = self._replaced.pop()
+            if vars(owner).get(name, MISSING) is not replacement:
+                continue
+            if before is MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+
+
+class Probe(Protocol):
+    """Sees one library: reports its effects while they happen, and reads what they left.
+
+    Attributes:
+        name: The library, as users know it: `sqlalchemy`, `redis`, `http`.
+    """
+
+    name: str
+
+    def install(self, recorder: Recorder) -> None:
+        """Hook the library's outgoing calls; the library is in `sys.modules` already."""
+
+    def remove(self) -> None:
+        """Leave the library as it was before `install`."""
+
+    def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
+        """Return the state of every subject written since `install`, and of those `wanted` that are this probe's.
+
+        Must cost nothing when nothing was written and nothing is wanted, must make no effects, and must answer what it
+        could not read with `Unreadable` instead of raising.
+        """
+
+    def forget(self) -> None:
+        """Close what a killed task left open (cursors, transactions), as the death of its process would."""

@@ -1,0 +1,224 @@
+"""What a task writes through `sqlite3`, `psycopg` and `pymysql` directly, and the rows that it leaves."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.naming import Names
+from pytest_jobs.probes.sqltext import Statements, shortened
+from pytest_jobs.records import Effect
+from pytest_jobs.world import Rows, Unreadable
+
+__all__ = ["DBAPIProbe", "Driver", "Place"]
+
+UNDEAD = "the task writes in a transaction that the test began and wrote in: what a killed one wrote is still there"
+
+
+class Place:
+    """One database that jobs wrote to.
+
+    Attributes:
+        label: What it is called where two have a table of the same name.
+        look: Reads wanted tables.
+        written: The tables that jobs wrote to.
+    """
+
+    def __init__(self, label: str, look: Callable[[frozenset[str]], Any]) -> None:
+        self.label = label
+        self.look = look
+        self.written: set[str] = set()
+
+
+class Driver(Protocol):
+    """Knows one driver.
+
+    Attributes:
+        folds: Whether names without quotes are in lower case.
+    """
+
+    folds: bool
+
+    def install(self, probe: "DBAPIProbe") -> None:
+        """Hook the driver."""
+
+    def remove(self) -> None:
+        """Leave it as it was."""
+
+    def error(self) -> BaseException:
+        """Make the driver's transient error."""
+
+    def text(self, statement: Any, connection: Any) -> str:
+        """Return a statement's SQL."""
+
+    def open(self, connection: Any) -> bool:
+        """Whether a transaction is open."""
+
+    def key(self, connection: Any) -> tuple[object, str]:
+        """Return what identifies the database, and its label."""
+
+    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
+        """Return what reads the database."""
+
+    def release(self, connection: Any) -> None:
+        """Let go of whatever the connection holds in the database, as the end of its process would."""
+
+
+class DBAPIProbe:
+    """Sees connections that no ORM of ours owns."""
+
+    def __init__(self) -> None:
+        self.name = "dbapi"
+        self.recorder = Recorder()
+        self._drivers: list[Driver] = []
+        self._statements = {False: Statements(), True: Statements(fold=True)}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._names = Names()
+        self._places: dict[object, Place] = {}
+        self._pending: WeakKeyDictionary[Any, dict[str, None]] = WeakKeyDictionary()
+        self._used: WeakKeyDictionary[Any, tuple[Any, Driver]] = WeakKeyDictionary()
+        self._test_wrote: WeakSet[Any] = WeakSet()
+        self._undead = False
+
+    def install(self, recorder: Recorder) -> None:
+        """Hook those drivers that are loaded."""
+        self.recorder = recorder
+        self._reset()
+        if "sqlite3" in sys.modules:
+            from pytest_jobs.probes.dbapi_sqlite3 import SqliteDriver
+
+            self._drivers.append(SqliteDriver())
+        if "psycopg" in sys.modules:
+            from pytest_jobs.probes.dbapi_servers import PsycopgDriver
+
+            self._drivers.append(PsycopgDriver())
+        if "pymysql" in sys.modules:
+            from pytest_jobs.probes.dbapi_servers import PymysqlDriver
+
+            self._drivers.append(PymysqlDriver())
+        for driver in self._drivers:
+            driver.install(self)
+
+    def remove(self) -> None:
+        """Unhook them."""
+        for driver in self._drivers:
+            driver.remove()
+        for place in self._places.values():
+            getattr(place.look, "close", lambda: None)()
+        self._drivers = []
+        self._reset()
+
+    def read(self, wanted: frozenset[str]) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
+        """Return the committed rows of each table that a job wrote to, and of the wanted ones."""
+        state: dict[str, Rows] = {}
+        unreadable: list[Unreadable] = []
+        if self._undead:
+            unreadable.append(Unreadable(self.name, UNDEAD))
+        if not self._places:
+            return state, tuple(unreadable)
+        tables = {subject for subject in wanted if ":" not in subject}
+        with self.recorder.paused():
+            for place in self._places.values():
+                mine = {self._names.private(place, place.label, subject) for subject in tables} | place.written
+                try:
+                    found, failed = place.look(frozenset(filter(None, mine)))
+                except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
+                    reason = f"{', '.join(sorted(place.written))} could not be read: {error}"
+                    unreadable.append(Unreadable(self.name, reason.partition("\n")[0]))
+                    continue
+                for table, rows in found.items():
+                    references = {
+                        column: self._names.public(place, place.label, target)
+                        for column, target in rows.references.items()
+                    }
+                    subject = self._names.public(place, place.label, table)
+                    state[subject] = Rows(rows.key, rows.rows, rows.surrogate, references)
+                unreadable += failed
+        return state, tuple(unreadable)
+
+    def forget(self) -> None:
+        """Roll back, and close the cursors of, what a killed task used."""
+        job = self.recorder.sink
+        with self.recorder.paused():
+            for connection, (owner, driver) in list(self._used.items()):
+                if job is not None and owner is not job:
+                    continue
+                self._used.pop(connection, None)
+                tables = self._pending.pop(connection, None)
+                if connection in self._test_wrote:
+                    self._undead = self._undead or bool(tables)
+                    continue
+                with suppress(Exception):
+                    driver.release(connection)
+
+    def left_open(self, driver: Driver) -> frozenset[int]:
+        """Return the connections on which other attempts left a transaction open."""
+        job = self.recorder.sink
+        return frozenset(
+            id(connection)
+            for connection, (owner, its) in list(self._used.items())
+            if its is driver and owner is not job and driver.open(connection)
+        )
+
+    @contextmanager
+    def statement(self, driver: Driver, connection: Any, statement: Any, parameters: Any) -> Iterator[None]:
+        """Stand around a statement of the driver."""
+        if not self.recorder.active and self.recorder.sink is not None:
+            yield
+            return
+        first, writes = self._statements[driver.folds].read(driver.text(statement, connection))
+        if self.recorder.sink is None:
+            yield
+            if writes and driver.open(connection):
+                self._test_wrote.add(connection)
+            return
+        if not driver.open(connection):
+            self._test_wrote.discard(connection)
+        self._used[connection] = (self.recorder.sink, driver)
+        if first in {"COMMIT", "END"}:
+            with self.commit(driver, connection, undo=lambda: None):
+                yield
+            return
+        if not writes:
+            yield
+            return
+        place = self._place(driver, connection)
+        tables = [write.table.removeprefix("main.") for write in writes]
+        place.written.update(tables)
+        subject = self._names.public(place, place.label, tables[-1])
+        effect = Effect("sql", subject, f"{writes[-1].verb} {subject}", safe=True, detail=shortened(parameters))
+        with self.recorder.doing(effect, driver.error):
+            yield
+            if driver.open(connection):
+                self._pending.setdefault(connection, {}).update(dict.fromkeys(tables))
+
+    @contextmanager
+    def commit(self, driver: Driver, connection: Any, undo: Callable[[], Any]) -> Iterator[None]:
+        """Stand around a commit of the driver; one that does not get there is undone."""
+        tables = list(self._pending.pop(connection, ())) if self.recorder.active else []
+        self._test_wrote.discard(connection)
+        if not tables:
+            yield
+            return
+        effect = Effect("sql", tables[0], "COMMIT", safe=True, detail=", ".join(tables))
+        reached = False
+        try:
+            with self.recorder.doing(effect, driver.error):
+                reached = True
+                yield
+        except BaseException:
+            if not reached:
+                with self.recorder.paused(), suppress(Exception):
+                    undo()
+            raise
+
+    def _place(self, driver: Driver, connection: Any) -> Place:
+        with self.recorder.paused():
+            key, label = driver.key(connection)
+            if key not in self._places:
+                self._places[key] = Place(label, driver.look(connection))
+        return self._places[key]

@@ -1,0 +1,205 @@
+"""`psycopg` and `pymysql` connections, hooked where statements and commits go to the server."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pytest_jobs.probes.dbapi_state import ServerLook, server_of
+
+if TYPE_CHECKING:
+    from pytest_jobs.probes.dbapi import DBAPIProbe
+
+__all__ = ["PsycopgDriver", "PymysqlDriver"]
+
+
+class _Patches:
+    """Owns replaced attributes of classes."""
+
+    def __init__(self) -> None:
+        self._originals: list[tuple[Any, str, Any]] = []
+
+    def patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace a method that the class itself defines; one it inherits is replaced where it is defined."""
+        original = owner.__dict__.get(name)
+        if original is None:
+            return
+        self._originals.append((owner, name, original))
+        made = make(original)
+        made.__name__, made.__doc__ = original.__name__, original.__doc__
+        setattr(owner, name, made)
+
+    def restore(self) -> None:
+        while self._originals:
+            owner, name, original = self._originals.pop()
+            setattr(owner, name, original)
+
+
+class PsycopgDriver:
+    """Hooks psycopg 3, sync and async."""
+
+    folds = True
+
+    def __init__(self) -> None:
+        self._patches = _Patches()
+
+    def install(self, probe: "DBAPIProbe") -> None:
+        import psycopg
+
+        for kind in (psycopg.Cursor, psycopg.ServerCursor):
+            for name in ("execute", "executemany"):
+                self._patches.patch(kind, name, lambda original: self._statement(original, probe))
+        for kind in (psycopg.AsyncCursor, psycopg.AsyncServerCursor):
+            for name in ("execute", "executemany"):
+                self._patches.patch(kind, name, lambda original: self._async_statement(original, probe))
+        self._patches.patch(psycopg.Connection, "commit", lambda original: self._commit(original, probe))
+        self._patches.patch(psycopg.AsyncConnection, "commit", lambda original: self._async_commit(original, probe))
+        self._patches.patch(psycopg.Transaction, "__exit__", lambda original: self._exit(original, probe))
+        self._patches.patch(psycopg.AsyncTransaction, "__aexit__", lambda original: self._aexit(original, probe))
+
+    def remove(self) -> None:
+        self._patches.restore()
+
+    def error(self) -> BaseException:
+        import psycopg
+
+        return psycopg.OperationalError("the database is not available")
+
+    def text(self, statement: Any, connection: Any) -> str:
+        if isinstance(statement, bytes):
+            return statement.decode("utf-8", "replace")
+        return str(statement.as_string(connection)) if hasattr(statement, "as_string") else str(statement)
+
+    def open(self, connection: Any) -> bool:
+        return bool(connection.pgconn.transaction_status)
+
+    def key(self, connection: Any) -> tuple[object, str]:
+        info = connection.info
+        return ("postgresql", info.host, info.port, info.dbname), info.dbname
+
+    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
+        return ServerLook(*server_of(connection))
+
+    def release(self, connection: Any) -> None:
+        """Roll back and let go of advisory locks; cut the socket where that needs an event loop."""
+        if hasattr(connection, "__aenter__"):
+            connection.pgconn.finish()
+            return
+        connection.rollback()
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_unlock_all()")
+
+    def _statement(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def execute(cursor: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
+            with probe.statement(self, cursor.connection, query, _shown(params)):
+                return original(cursor, query, params, **kwargs)
+
+        return execute
+
+    def _async_statement(self, original: Any, probe: "DBAPIProbe") -> Any:
+        async def execute(cursor: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
+            with probe.statement(self, cursor.connection, query, _shown(params)):
+                return await original(cursor, query, params, **kwargs)
+
+        return execute
+
+    def _commit(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def commit(connection: Any) -> None:
+            with probe.commit(self, connection, undo=connection.rollback):
+                original(connection)
+
+        return commit
+
+    def _async_commit(self, original: Any, probe: "DBAPIProbe") -> Any:
+        async def commit(connection: Any) -> None:
+            with probe.commit(self, connection, undo=lambda: self.release(connection)):
+                await original(connection)
+
+        return commit
+
+    def _exit(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def leave(transaction: Any, kind: Any, error: Any, trace: Any) -> Any:
+            if kind is not None or transaction.force_rollback or not transaction._outer_transaction:
+                return original(transaction, kind, error, trace)
+
+            def undo() -> None:
+                failure = RuntimeError("not committed")
+                original(transaction, RuntimeError, failure, None)
+
+            with probe.commit(self, transaction.connection, undo=undo):
+                return original(transaction, kind, error, trace)
+
+        return leave
+
+    def _aexit(self, original: Any, probe: "DBAPIProbe") -> Any:
+        async def leave(transaction: Any, kind: Any, error: Any, trace: Any) -> Any:
+            if kind is not None or transaction.force_rollback or not transaction._outer_transaction:
+                return await original(transaction, kind, error, trace)
+            connection = transaction.connection
+            with probe.commit(self, connection, undo=lambda: self.release(connection)):
+                return await original(transaction, kind, error, trace)
+
+        return leave
+
+
+class PymysqlDriver:
+    """Hooks pymysql."""
+
+    folds = False
+
+    def __init__(self) -> None:
+        self._patches = _Patches()
+
+    def install(self, probe: "DBAPIProbe") -> None:
+        from pymysql.connections import Connection
+        from pymysql.cursors import Cursor
+
+        for name in ("execute", "executemany"):
+            self._patches.patch(Cursor, name, lambda original: self._statement(original, probe))
+        self._patches.patch(Connection, "commit", lambda original: self._commit(original, probe))
+
+    def remove(self) -> None:
+        self._patches.restore()
+
+    def error(self) -> BaseException:
+        from pymysql.err import OperationalError
+
+        error: BaseException = OperationalError(1205, "Lock wait timeout exceeded; try restarting transaction")
+        return error
+
+    def text(self, statement: Any, connection: Any) -> str:
+        return statement.decode("utf-8", "replace") if isinstance(statement, bytes | bytearray) else str(statement)
+
+    def open(self, connection: Any) -> bool:
+        return bool(connection.server_status & 1)
+
+    def key(self, connection: Any) -> tuple[object, str]:
+        name = connection.db.decode() if isinstance(connection.db, bytes) else str(connection.db)
+        return ("mysql", connection.host, connection.port, name), name
+
+    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
+        return ServerLook(*server_of(connection))
+
+    def release(self, connection: Any) -> None:
+        """Roll back and let go of named locks; cut the socket where an unread result is in the way."""
+        try:
+            connection.rollback()
+            connection.query("DO RELEASE_ALL_LOCKS()")
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, a dead process has no connection
+            connection._force_close()
+
+    def _statement(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def execute(cursor: Any, query: Any, args: Any = None) -> Any:
+            with probe.statement(self, cursor.connection, query, _shown(args)):
+                return original(cursor, query, args)
+
+        return execute
+
+    def _commit(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def commit(connection: Any) -> None:
+            with probe.commit(self, connection, undo=connection.rollback):
+                original(connection)
+
+        return commit
+
+
+def _shown(parameters: Any) -> Any:
+    return parameters if isinstance(parameters, list | tuple | dict) else ()

@@ -1,0 +1,122 @@
+"""Django: its databases, its mail, its cache."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_jobs.probes.base import Patches, Recorder
+from pytest_jobs.world import Rows, Unreadable
+
+if TYPE_CHECKING:
+    from pytest_jobs.probes.django_orm import Orm
+    from pytest_jobs.probes.django_services import Services
+    from pytest_jobs.probes.tables import Tables
+
+__all__ = ["DjangoProbe", "available", "model_rows", "publishing_inside_atomic", "queryset_rows"]
+
+
+def available() -> bool:
+    """Tell whether the process runs a Django project whose apps are ready."""
+    conf, registry = sys.modules.get("django.conf"), sys.modules.get("django.apps")
+    return conf is not None and registry is not None and conf.settings.configured and registry.apps.ready
+
+
+def publishing_inside_atomic() -> bool:
+    """Tell whether a publish made now may start before the transaction around it commits.
+
+    The blocks that the test framework itself opens (`TestCase`, pytest-django's `db`) do not count.
+    """
+    if not available() or "django.db" not in sys.modules:
+        return False
+    from pytest_jobs.probes import django_orm
+
+    return django_orm.publishing_inside_atomic()
+
+
+def model_rows(model: Any) -> tuple[str, Rows]:
+    """Return a model's table: its subject and its rows."""
+    from pytest_jobs.probes import django_rows
+
+    return django_rows.model_rows(model)
+
+
+def queryset_rows(queryset: Any) -> tuple[str, Rows]:
+    """Return what a queryset selects: the subject of its table, and those rows."""
+    from pytest_jobs.probes import django_rows
+
+    return django_rows.queryset_rows(queryset)
+
+
+class DjangoProbe:
+    """Sees what tasks do through Django; does nothing where no project is set up."""
+
+    name = "django"
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+        self._recorder = Recorder()
+        self._orm: Orm | None = None
+        self._services: Services | None = None
+        self._known: dict[str, Tables] = {}
+
+    def install(self, recorder: Recorder) -> None:
+        """Hook the connections and backends of a project that is set up."""
+        self._recorder = recorder
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Hook a project that has been set up since, and backends that were loaded."""
+        if self._services is not None:
+            self._services.refresh()
+        elif available():
+            from pytest_jobs.probes.django_orm import Orm
+            from pytest_jobs.probes.django_services import Services
+
+            self._orm = Orm(self._recorder, self._patches)
+            self._services = Services(self._recorder, self._patches)
+
+    def remove(self) -> None:
+        """Unhook everything."""
+        self._patches.undo()
+        self._orm = self._services = None
+        self._known = {}
+
+    def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
+        """Return the rows of each table written, of the wanted ones of the project's models, and the cache's values."""
+        if self._orm is None or self._services is None:
+            return {}, ()
+        state: dict[str, Any] = {}
+        unreadable: list[Unreadable] = []
+        with self._recorder.paused():
+            for alias, tables in self._tables(wanted).items():
+                seen, blind = self._rows(alias, tables)
+                state |= seen
+                unreadable += blind
+            try:
+                state |= self._services.state()
+            except Exception as error:  # noqa: BLE001 - caches fail in as many ways as they have backends
+                unreadable.append(Unreadable(self.name, f"the cache could not be read: {error}"))
+        return state, tuple(unreadable)
+
+    def forget(self) -> None:
+        """Roll back the transactions that a killed task left open."""
+        if self._orm is not None:
+            with self._recorder.paused():
+                self._orm.forget()
+
+    def _rows(self, alias: str, tables: list[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
+        from pytest_jobs.probes.django_rows import tables_rows
+
+        return tables_rows(alias, tables, self._known)
+
+    def _tables(self, wanted: frozenset[str]) -> dict[str, list[str]]:
+        tables = {alias: dict(written) for alias, written in self._orm.written.items()} if self._orm else {}
+        if wanted:
+            apps = sys.modules["django.apps"].apps
+            known = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+            aliases = set(sys.modules["django.db"].connections)
+            for subject in wanted:
+                table, _, alias = subject.partition("@")
+                if table in known and (alias or "default") in aliases:
+                    tables.setdefault(alias or "default", {})[table] = None
+        return {alias: list(names) for alias, names in tables.items()}

@@ -1,0 +1,270 @@
+"""SQL that a task sends through Django: writes, commits, and transactions as they would be without the test's own."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from pytest_jobs.probes.base import Patches, Recorder
+from pytest_jobs.probes.sqltext import Statements, shortened
+from pytest_jobs.records import Effect
+
+__all__ = ["Orm", "publishing_inside_atomic", "raw", "subject"]
+
+UNAVAILABLE: dict[str, tuple[Any, ...]] = {
+    "sqlite": ("database is locked",),
+    "mysql": (1205, "Lock wait timeout exceeded; try restarting transaction"),
+}
+ABORTING = frozenset({"postgresql"})
+OURS = "jobs_"
+
+
+def subject(alias: str, table: str) -> str:
+    """Return what a table is called in the world; databases other than the default one are named."""
+    return table if alias == "default" else f"{table}@{alias}"
+
+
+def raw(db: Any, statement: str) -> None:
+    """Run a statement past Django, so that no test counts it among its queries."""
+    cursor = db.connection.cursor()
+    try:
+        cursor.execute(statement)
+    finally:
+        cursor.close()
+
+
+def publishing_inside_atomic() -> bool:
+    """Tell whether this thread is inside an atomic block that is not the test's own: a publish may run too early."""
+    return any(not _of_the_test(block) for db in connections.all(initialized_only=True) for block in db.atomic_blocks)
+
+
+class Orm:
+    """Owns the hooks on Django's connections, and what it knows of each connection's transaction.
+
+    Inside a test's transaction a job's outermost atomic block is a savepoint, and what it writes outside of any block
+    is not autocommitted: the hooks make errors and kills there leave what they would leave in production.
+    """
+
+    def __init__(self, recorder: Recorder, patches: Patches) -> None:
+        self.written: dict[str, dict[str, None]] = {}
+        self._recorder = recorder
+        self._statements = {False: Statements(), True: Statements(fold=True)}
+        self._dirty: WeakKeyDictionary[Any, dict[str, None]] = WeakKeyDictionary()
+        self._begun: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
+        self._over: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+        self._savepoints = 0
+        patches.replace(CursorWrapper, "_execute", self._execute)
+        patches.replace(CursorWrapper, "_executemany", self._execute)
+        patches.replace(BaseDatabaseWrapper, "_commit", self._commit)
+        patches.replace(BaseDatabaseWrapper, "_rollback", self._rollback)
+        patches.replace(BaseDatabaseWrapper, "_savepoint_commit", self._savepoint_commit)
+        patches.replace(BaseDatabaseWrapper, "_savepoint_rollback", self._savepoint_rollback)
+        patches.replace(transaction.Atomic, "__enter__", self._enter)
+        patches.replace(transaction, "mark_for_rollback_on_error", self._mark)
+
+    def forget(self) -> None:
+        """Roll back each transaction that a job began and has not ended."""
+        for db in list(self._begun):
+            depth = self._depth(db)
+            if depth is not None and db._thread_ident == threading.get_ident():
+                _unwind(db, depth)
+        for known in (self._begun, self._dirty, self._over):
+            known.clear()
+
+    def _depth(self, db: Any) -> int | None:
+        """Return how many blocks lie below the outermost one that a job opened, None when it has none open."""
+        depth, block = self._begun.get(db, (0, None))
+        return depth if block in db.atomic_blocks[depth : depth + 1] else None
+
+    # Statements
+
+    def _execute(self, original: Any) -> Any:
+        def _execute(cursor: Any, sql: Any, params: Any, *rest: Any) -> Any:
+            db = cursor.db
+            if self._recorder.sink is None:
+                return original(cursor, sql, params, *rest)
+            _, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
+            if not writes:
+                return original(cursor, sql, params, *rest)
+            tables = dict.fromkeys(write.table for write in writes)
+            self.written.setdefault(db.alias, {}).update(tables)
+            if _own_blocks(db) or not (db.in_atomic_block or db.autocommit):
+                self._dirty.setdefault(db, {}).update(dict.fromkeys(subject(db.alias, table) for table in tables))
+            verb, table = writes[-1].verb, writes[-1].table
+            effect = Effect("sql", subject(db.alias, table), f"{verb} {table}", safe=True, detail=shortened(params))
+            with db.wrap_database_errors, self._recorder.doing(effect, lambda: _unavailable(db)), _statement(db):
+                return original(cursor, sql, params, *rest)
+
+        return _execute
+
+    # Transactions
+
+    def _commit(self, original: Any) -> Any:
+        def _commit(db: Any) -> None:
+            with self._committing(db, lambda: db.connection.rollback()):
+                original(db)
+
+        return _commit
+
+    def _rollback(self, original: Any) -> Any:
+        def _rollback(db: Any) -> None:
+            self._dirty.pop(db, None)
+            original(db)
+
+        return _rollback
+
+    @contextmanager
+    def _committing(self, db: Any, undo: Callable[[], Any]) -> Iterator[None]:
+        """Report a commit; one that does not reach the database leaves nothing behind."""
+        tables = list(self._dirty.pop(db, ()))
+        if not tables:
+            yield
+            return
+        effect = Effect("sql", tables[0], "COMMIT", safe=True, detail=", ".join(tables))
+        reached = False
+        with db.wrap_database_errors:
+            try:
+                with self._recorder.doing(effect, lambda: _unavailable(db)):
+                    reached = True
+                    yield
+            except BaseException:
+                if not reached:
+                    with suppress(Exception):
+                        undo()
+                raise
+
+    def _savepoint_commit(self, original: Any) -> Any:
+        def release(db: Any, sid: str) -> None:
+            statement = db.ops.savepoint_commit_sql(sid)
+            raw(db, statement) if sid.startswith(OURS) else original(db, sid)
+
+        def _savepoint_commit(db: Any, sid: str) -> None:
+            over = self._over.setdefault(db, set())
+            if sid in over:
+                over.discard(sid)
+                return
+            if not _autocommitting(db):
+                release(db, sid)
+                return
+
+            def undo() -> None:
+                raw(db, db.ops.savepoint_rollback_sql(sid))
+                raw(db, db.ops.savepoint_commit_sql(sid))
+
+            begun = released = False
+            try:
+                with self._committing(db, undo):
+                    begun = True
+                    release(db, sid)
+                    released = True
+            except BaseException:
+                # Django now rolls back to a savepoint that is gone, and would mark the test's transaction as broken.
+                if released or not begun:
+                    over.add(sid)
+                raise
+
+        return _savepoint_commit
+
+    def _savepoint_rollback(self, original: Any) -> Any:
+        def _savepoint_rollback(db: Any, sid: str) -> None:
+            if sid in self._over.get(db, ()):
+                return
+            if _autocommitting(db):
+                self._dirty.pop(db, None)
+            if sid.startswith(OURS):
+                raw(db, db.ops.savepoint_rollback_sql(sid))
+            else:
+                original(db, sid)
+
+        return _savepoint_rollback
+
+    def _enter(self, original: Any) -> Any:
+        def __enter__(block: Any) -> None:
+            db = transaction.get_connection(block.using)
+            if self._recorder.sink is None or _of_the_test(block):
+                return original(block)  # type: ignore[no-any-return]
+            depth, outermost = len(db.atomic_blocks), _autocommitting(db)
+            original(block)
+            if self._depth(db) is None:
+                self._begun[db] = depth, block
+            if outermost and db.savepoint_ids and db.savepoint_ids[-1] is None and not db.needs_rollback:
+                self._savepoints += 1
+                sid = f"{OURS}{self._savepoints}"
+                raw(db, db.ops.savepoint_create_sql(sid))
+                db.savepoint_ids[-1] = sid
+            return None
+
+        return __enter__
+
+    def _mark(self, original: Any) -> Any:
+        @contextmanager
+        def mark_for_rollback_on_error(using: str | None = None) -> Iterator[None]:
+            if self._recorder.sink is not None and _autocommitting(transaction.get_connection(using)):
+                yield
+            else:
+                with original(using=using):
+                    yield
+
+        return mark_for_rollback_on_error
+
+
+def _of_the_test(block: Any) -> bool:
+    return bool(getattr(block, "_from_testcase", False))
+
+
+def _own_blocks(db: Any) -> bool:
+    return any(not _of_the_test(block) for block in db.atomic_blocks)
+
+
+def _autocommitting(db: Any) -> bool:
+    """Whether only the test's transaction is open: in production every statement would commit by itself."""
+    return bool(db.atomic_blocks) and not _own_blocks(db)
+
+
+@contextmanager
+def _statement(db: Any) -> Iterator[None]:
+    """Keep a failing statement from aborting the test's transaction, on databases where it would."""
+    if db.vendor not in ABORTING or not _autocommitting(db):
+        yield
+        return
+    raw(db, f"SAVEPOINT {OURS}statement")
+    try:
+        yield
+    except BaseException:
+        raw(db, f"ROLLBACK TO SAVEPOINT {OURS}statement")
+        raw(db, f"RELEASE SAVEPOINT {OURS}statement")
+        raise
+    raw(db, f"RELEASE SAVEPOINT {OURS}statement")
+
+
+def _unavailable(db: Any) -> BaseException:
+    kind = getattr(db.Database, "OperationalError", db.Database.Error)
+    error: BaseException = kind(*UNAVAILABLE.get(db.vendor, ("the database is not available",)))
+    return error
+
+
+def _unwind(db: Any, depth: int) -> None:
+    """Leave the blocks above a depth, as a rollback does when the process that held them has died."""
+    if depth == 0:
+        with suppress(Exception):
+            db.connection.rollback()
+        db.in_atomic_block = db.needs_rollback = db.closed_in_transaction = False
+        db.savepoint_ids, db.atomic_blocks, db.run_on_commit = [], [], []
+        with suppress(Exception):
+            db.set_autocommit(True)
+        db.close()
+        return
+    first = depth - (len(db.atomic_blocks) - len(db.savepoint_ids))
+    gone = set(db.savepoint_ids[first:])
+    sid = db.savepoint_ids[first]
+    del db.atomic_blocks[depth:], db.savepoint_ids[first:]
+    db.needs_rollback = False
+    db.run_on_commit = [each for each in db.run_on_commit if not gone & each[0]]
+    if sid is not None:
+        raw(db, db.ops.savepoint_rollback_sql(sid))
+        raw(db, db.ops.savepoint_commit_sql(sid))

@@ -1,0 +1,191 @@
+"""HTTP requests of any client as effects: what counts, under which key, and what PUT and DELETE leave."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytest_jobs.probes import http_clients
+from pytest_jobs.probes.base import Patches, Recorder, Transient
+from pytest_jobs.probes.http_clients import Exchange
+from pytest_jobs.records import Effect
+from pytest_jobs.world import Unreadable
+
+__all__ = ["IDEMPOTENCY_HEADERS", "HttpProbe", "available"]
+
+# Only headers whose documentation says that the server does the work once: X-Request-Id is for tracing.
+IDEMPOTENCY_HEADERS = (
+    "Idempotency-Key",  # IETF draft; Stripe, Adyen, GoCardless, Mollie, Worldpay
+    "X-Idempotency-Key",  # Mercado Pago, Xendit
+    "PayPal-Request-Id",
+    "Cko-Idempotency-Key",  # Checkout.com
+    "Klarna-Idempotency-Key",
+    "X-Amz-Pay-Idempotency-Key",
+    "X-Payout-Idempotency",  # Razorpay
+    "Idempotence-Key",  # YooKassa
+    "X-Idempotence-Uuid",  # Wise
+    "X-GCS-Idempotence-Key",  # Worldline
+    "X-Qonto-Idempotency-Key",
+)
+HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
+LEAVING = frozenset({"PUT", "DELETE"})
+DEFAULT_PORTS = {"http": 80, "https": 443}
+SHOWN = 200
+WHOLE = 64 * 1024
+
+
+def available() -> bool:
+    """Tell whether one of the clients is in the process."""
+    return bool(http_clients.loaded())
+
+
+class HttpProbe:
+    """Sees the requests of every client that the process has loaded, once each, redirects and retries included."""
+
+    name = "http"
+
+    def __init__(self, idempotency_headers: Iterable[str] = IDEMPOTENCY_HEADERS) -> None:
+        self._keys = tuple(name.lower() for name in idempotency_headers)
+        self._patches = Patches()
+        self._hooked: set[str] = set()
+        self._left: dict[str, Any] = {}
+        self._made: set[str] = set()
+        self._recorder = Recorder()
+
+    def install(self, recorder: Recorder) -> None:
+        """Hook the clients that are loaded."""
+        self._recorder = recorder
+        self._left.clear()
+        self._made.clear()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Hook the clients that have been loaded since; cheap enough for the start of every job."""
+        for name in http_clients.loaded():
+            if name not in self._hooked:
+                self._hooked.add(name)
+                http_clients.HOOKS[name][1](self._patches, self)
+
+    def remove(self) -> None:
+        """Unhook them all."""
+        self._patches.undo()
+        self._hooked.clear()
+
+    def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
+        """Return what PUT and DELETE left at each URL; None is a resource that was deleted."""
+        return dict(self._left), ()
+
+    def forget(self) -> None:
+        """Nothing stays open that a dead process would close."""
+
+    # What the hooks ask
+
+    @property
+    def active(self) -> bool:
+        """Whether a request made now is to be reported."""
+        return self._recorder.active
+
+    @contextmanager
+    def sending(
+        self, method: str | bytes, url: Any, headers: Any, body: Any, error: Transient
+    ) -> Iterator[Exchange]:
+        """Report a request around the call that makes it."""
+        method = _text(method).upper()
+        url = tidy(_text(url))
+        leaving = method in LEAVING
+        safe = leaving or method in HARMLESS
+        key = None if safe else self._key(headers)
+        content = b"" if method in HARMLESS else _content(body)
+        effect = Effect("http", f"http:{method} {url}", f"{method} {url}", safe, key, _shown(content))
+        exchange = Exchange()
+        with self._recorder.doing(effect, error):
+            yield exchange
+            if leaving and (exchange.status is None or exchange.status < 400):
+                self._leave(method, f"http:PUT {url}", content)
+
+    def _leave(self, method: str, subject: str, content: bytes | str) -> None:
+        if method == "PUT":
+            if subject not in self._left:
+                self._made.add(subject)
+            self._left[subject] = _value(content)
+        elif subject in self._made:
+            self._left.pop(subject, None)
+        else:
+            self._left[subject] = None
+
+    def _key(self, headers: Any) -> str | None:
+        pairs = headers.items() if hasattr(headers, "items") else headers or ()
+        sent = {_text(name).lower(): _text(value) for name, value in pairs}
+        return next((sent[name] for name in self._keys if sent.get(name)), None)
+
+
+def tidy(url: str) -> str:
+    """Return a URL that is the same for the same resource: no credentials, no fragment, its query sorted."""
+    try:
+        parts = urlsplit(url)
+        number = parts.port
+    except ValueError:
+        return url
+    if not parts.netloc:
+        return url.partition("#")[0]
+    host = (parts.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
+    port = f":{number}" if number and number != DEFAULT_PORTS.get(parts.scheme) else ""
+    query = "&".join(sorted(parts.query.split("&")))
+    return f"{parts.scheme}://{host}{port}{parts.path or '/'}" + (f"?{query}" if query else "")
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _content(body: Any) -> bytes | str:
+    """Return a body as it is sent, as far as it can be seen without using it up."""
+    if body is None:
+        return b""
+    if isinstance(body, bytes | str):
+        return body
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    if isinstance(body, Mapping | list | tuple):
+        return json.dumps(body, default=str)
+    rewound = _without_reading(body)
+    return rewound if rewound is not None else f"<{type(body).__name__}>"
+
+
+def _without_reading(stream: Any) -> bytes | str | None:
+    methods: list[Callable[..., Any] | None] = [getattr(stream, name, None) for name in ("tell", "read", "seek")]
+    tell, read, seek = methods
+    if tell is None or read is None or seek is None:
+        return None
+    try:
+        place = tell()
+        content = read()
+        seek(place)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, bytes | str) else None
+
+
+def _value(content: bytes | str) -> Any:
+    """Return what a body means: JSON as data, so that a difference in it is shown by its parts."""
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    if len(data) > WHOLE:
+        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data
+    if text[:1] in "{[":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _shown(content: bytes | str) -> str:
+    text = _text(content[: 2 * SHOWN])
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

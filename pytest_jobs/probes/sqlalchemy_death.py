@@ -1,0 +1,114 @@
+"""What the death of a process does to its SQLAlchemy sessions and connections."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+from weakref import ref
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import session as sessions
+from sqlalchemy.pool import Pool
+from sqlalchemy.util import greenlet_spawn
+
+from pytest_jobs.probes.running import in_new_loop
+
+__all__ = ["Checkouts", "is_commit", "roll_back", "session_owned", "depth"]
+
+
+class Checkouts:
+    """Owns the list of pooled connections that jobs took and did not give back."""
+
+    def __init__(self) -> None:
+        self._taken: dict[int, tuple[Any, Any]] = {}
+
+    def add(self, job: object, record: Any, proxy: Any) -> None:
+        """Remember a connection that a job took from its pool."""
+        self._taken[id(record)] = (job, ref(proxy))
+
+    def discard(self, record: Any) -> None:
+        """Forget a connection that went back."""
+        self._taken.pop(id(record), None)
+
+    def close(self, job: object, single: Callable[[Pool], bool]) -> None:
+        """Close what a job still holds, of every job when none is given; a shared connection is only given back."""
+        for key, (owner, proxy) in list(self._taken.items()):
+            if job is not None and owner is not job:
+                continue
+            self._taken.pop(key, None)
+            held = proxy()
+            if held is None or held.dbapi_connection is None:
+                continue
+            with suppress(Exception):
+                if single(held._pool):
+                    _run(held._pool._dialect, held.close)
+                else:
+                    held.invalidate()
+
+
+def roll_back(connections: Iterable[Connection], savepoints: Mapping[Connection, int]) -> None:
+    """Roll back what a killed task did on connections: its sessions, its savepoints, its transactions."""
+    for conn in list(connections):
+        with suppress(Exception):
+            _run(conn.dialect, lambda conn=conn: _roll_back(conn, savepoints.get(conn)))
+
+
+def _roll_back(conn: Connection, base: int | None) -> None:
+    for session in list(sessions._sessions.values()):
+        if any(held[0] is conn for transaction in _transactions(session) for held in _held(transaction)):
+            session.rollback()
+    while base is not None and depth(conn) > base:
+        nested = conn.get_nested_transaction()
+        if nested is None:
+            break
+        nested.rollback()
+
+
+def _run(dialect: Any, work: Callable[[], Any]) -> None:
+    if dialect.is_async:
+        in_new_loop(lambda: greenlet_spawn(work))
+    else:
+        work()
+
+
+def depth(conn: Connection) -> int:
+    """Return how many savepoints are open, one within the other."""
+    nested, count = conn.get_nested_transaction(), 0
+    while nested is not None:
+        nested, count = nested._previous_nested, count + 1
+    return count
+
+
+def is_commit(conn: Connection, base: int | None) -> bool:
+    """Whether to release the innermost savepoint is what the task's code calls a commit.
+
+    Args:
+        conn: A connection whose transaction the test began.
+        base: How many savepoints there were when the job made its first one, None when it made none.
+    """
+    nested = conn.get_nested_transaction()
+    for session in list(sessions._sessions.values()):
+        for transaction in _transactions(session):
+            if any(held[1] is nested for held in _held(transaction)):
+                return not transaction.nested
+    return base is None or depth(conn) <= base + 1
+
+
+def session_owned(conn: Connection) -> bool:
+    """Whether a session opened this connection by itself, so that its commit is a real one."""
+    return any(
+        held[0] is conn and held[3]
+        for session in list(sessions._sessions.values())
+        for transaction in _transactions(session)
+        for held in _held(transaction)
+    )
+
+
+def _transactions(session: Any) -> Iterator[Any]:
+    transaction = session._transaction
+    while transaction is not None:
+        yield transaction
+        transaction = transaction._parent
+
+
+def _held(transaction: Any) -> list[Any]:
+    return list(getattr(transaction, "_connections", {}).values())

@@ -1,0 +1,127 @@
+"""Rows of SQLite, PostgreSQL and MySQL tables, read with plain queries over any driver."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_jobs.probes.catalogs import Catalog, Query, Table
+from pytest_jobs.world import Rows, Unreadable
+
+__all__ = ["Tables", "cursor_query"]
+
+UUID_TEXT = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+ADVICE = re.compile(r"\s*\n.*|\s*\(Background on this error.*", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Tables:
+    """Reads the tables of one database, and remembers what they look like until that changes.
+
+    Attributes:
+        catalog: Knows how this kind of database describes itself.
+        probe: Who reads, for what it could not read.
+    """
+
+    catalog: Catalog
+    probe: str
+    _signature: object = None
+    _known: Mapping[str, Table] = field(default_factory=dict)
+
+    def read(self, query: Query, wanted: Iterable[str] | None) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
+        """Return the rows of the wanted tables that exist, of all tables for None.
+
+        Args:
+            query: Runs one statement and returns its columns and rows.
+            wanted: Subjects: table names, with their schema when that is not the default one.
+        """
+        known = self._tables(query)
+        if wanted is None:
+            chosen: Iterable[Table] = known.values()
+        else:
+            folded = {subject.casefold(): table for subject, table in known.items()}
+            found = (known.get(subject) or folded.get(subject.casefold()) for subject in sorted(wanted))
+            chosen = {table.subject: table for table in found if table is not None}.values()
+        state: dict[str, Rows] = {}
+        unreadable: list[Unreadable] = []
+        for table in chosen:
+            rows = self._rows(query, table, unreadable)
+            if rows is not None:
+                state[table.subject] = rows
+        return state, tuple(unreadable)
+
+    def _tables(self, query: Query) -> Mapping[str, Table]:
+        signature = self.catalog.signature(query)
+        if signature != self._signature:
+            self._known = {table.subject: table for table in self.catalog.tables(query, signature)}
+            self._signature = signature
+        return self._known
+
+    def _rows(self, query: Query, table: Table, unreadable: list[Unreadable]) -> Rows | None:
+        quote = self.catalog.quote
+        place = ".".join(quote(part) for part in (table.schema, table.name) if part)
+        order = f" ORDER BY {', '.join(map(quote, table.key))}" if table.key else ""
+        try:
+            columns, rows = query(f"SELECT * FROM {place}{order}")
+        except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
+            readable = self._readable(query, table, place, unreadable)
+            if not readable:
+                reason = f"table {table.subject} could not be read: {_short(error)}"
+                unreadable[:] = [each for each in unreadable if not each.reason.startswith(f"{table.subject}.")]
+                unreadable.append(Unreadable(self.probe, reason))
+                return None
+            order = order if set(table.key) <= set(readable) else ""
+            columns, rows = query(f"SELECT {', '.join(map(quote, readable))} FROM {place}{order}")
+        key = table.key if set(table.key) <= set(columns) else ()
+        kept = tuple({name: _value(each) for name, each in zip(columns, row, strict=False)} for row in rows)
+        surrogate = bool(key) and (table.surrogate or _all_uuids(kept, key))
+        return Rows(key, kept, surrogate, table.references)
+
+    def _readable(self, query: Query, table: Table, place: str, unreadable: list[Unreadable]) -> list[str]:
+        """Return the columns that can be read one by one, and tell of the others."""
+        quote = self.catalog.quote
+        found = []
+        for column in table.columns:
+            try:
+                query(f"SELECT {quote(column)} FROM {place}")
+            except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
+                reason = f"{table.subject}.{column} could not be read: {_short(error)}"
+                unreadable.append(Unreadable(self.probe, reason))
+            else:
+                found.append(column)
+        return found
+
+
+def cursor_query(cursor: Callable[[], Any]) -> Query:
+    """Return a query function over a DB-API connection's cursors, closing each."""
+
+    def query(statement: str) -> tuple[list[str], Sequence[Any]]:
+        opened = cursor()
+        try:
+            opened.execute(statement)
+            if opened.description is None:
+                return [], []
+            columns = [column[0] for column in opened.description]
+            return columns, [_positional(row, columns) for row in opened.fetchall()]
+        finally:
+            opened.close()
+
+    return query
+
+
+def _positional(row: Any, columns: list[str]) -> Sequence[Any]:
+    return [row[name] for name in columns] if isinstance(row, Mapping) else tuple(row)
+
+
+def _value(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview | bytearray) else value
+
+
+def _all_uuids(rows: tuple[Mapping[str, Any], ...], key: tuple[str, ...]) -> bool:
+    if len(key) != 1 or not rows:
+        return False
+    return all(isinstance(row[key[0]], str) and UUID_TEXT.fullmatch(row[key[0]]) for row in rows)
+
+
+def _short(error: BaseException) -> str:
+    return ADVICE.sub("", str(error)) or type(error).__name__

@@ -1,0 +1,44 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def run(*arguments, path=HERE, **environment):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]), **environment}
+    environment.pop("PYTEST_ADDOPTS", None)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=path, env=environment, capture_output=True, check=False, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_a_django_project(tmp_path):
+    """The probe does what `django_inside.py` says, in a process of its own: settings are for ever."""
+    options = ["-p", "django_inside", "-p", "no:cacheprovider", "-p", "no:jobs", "-p", "no:randomly"]
+    inside = ["-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(tmp_path), *options, str(HERE / "django_inside.py")]
+    done = run(*inside, path=tmp_path, CASE_DB=str(tmp_path / "ledger.sqlite3"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_a_project():
+    """Where Django is not set up the probe does nothing, and imports nothing."""
+    code = """
+import sys
+from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.django import DjangoProbe, available, publishing_inside_atomic
+probe = DjangoProbe()
+probe.install(Recorder())
+probe.refresh()
+assert not available() and not publishing_inside_atomic()
+assert probe.read(frozenset({"payments"})) == ({}, ())
+probe.forget()
+probe.remove()
+assert "django" not in sys.modules
+import django.conf, django.apps
+assert not available()
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
