@@ -1,8 +1,11 @@
 """One execution of a delivery: the body, its effects, its faults, its record."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_jobs.injected import mark_injected
 from pytest_jobs.ledger import Entry
 from pytest_jobs.probes.base import Transient
 from pytest_jobs.queues.base import Envelope, Outcome
@@ -24,7 +27,17 @@ class Execution:
         self.worker = worker
         self.entry = entry
         self.extra = extra
+        self.retries = retries
+        self.disturbed = not extra and worker.disturbs(entry)
         self.entered = False
+        self.child_only = False
+        self.soft_struck = False
+        self.hung = False
+        self.timed_out: float | None = None
+        self.started = 0.0
+        self.where = ""
+        self.limits: tuple[float | None, float | None] = (None, None)
+        self.trace: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.fault: str | None = None
@@ -47,7 +60,9 @@ class Execution:
         try:
             outcome = run()
         except BaseException as error:
-            self._close(Outcome("aborted", error=error))
+            from pytest_jobs.points import Killed
+
+            self._close(Outcome("killed" if isinstance(error, Killed) else "aborted", error=None))
             raise
         return self._close(outcome)
 
@@ -68,12 +83,78 @@ class Execution:
     def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the task's own body."""
         self.entered = True
+        self.started = self.worker.clock.timestamp
+
+        def faulty() -> Any:
+            return self.worker.faults.around_task(task.name, self, lambda: run(*args, **kwargs))
+
         try:
-            self.value = self.worker.faults.around_task(task.name, self, lambda: run(*args, **kwargs))
+            if self.worker.source is None:
+                self.value = faulty()
+            else:
+                self.value = self._traced(run, faulty)
         except BaseException as error:
             self.error = error
             raise
         return self.value
+
+    def _traced(self, run: Any, faulty: Callable[[], Any]) -> Any:
+        """Run the body where it can be killed, seeing its lines when the schedule is about points."""
+        from pytest_jobs.points import Trace
+
+        source = self.worker.source
+        code = getattr(inspect.unwrap(run), "__code__", None)
+        if code is not None:
+            source.include(code.co_filename)
+        lines = (self.worker.route.lines and self.disturbed) or bool(self.worker.faults.lines)
+        self.trace = Trace(source, self._line if lines else None, self)
+        return self.trace.run(faulty)
+
+    def _line(self, filename: str, line: int, frame: Any) -> None:
+        self.where = self.worker.source.label(filename, line)
+        self.worker.faults.at_line(filename, line)
+        self.worker.route.line(self, self.where)
+
+    # What happens to it
+
+    def kill(self, how: str, child: bool = False) -> NoReturn:
+        """Die here: no cleanup runs, nothing is acknowledged."""
+        self.fault = self.fault or how
+        self.child_only = child
+        self.trace.kill()
+        raise AssertionError("a killed trace goes on")
+
+    def hang(self, how: str) -> None:
+        """Let virtual time pass until a time limit strikes."""
+        soft, hard = self.limits
+        waited = self.worker.clock.timestamp - self.started
+        self.fault = how
+        if soft is not None and not self.soft_struck and (hard is None or soft <= hard):
+            self.soft_struck = True
+            self.worker.clock.advance(max(soft - waited, 0.0))
+            raise self.worker.queue.soft_limit(soft)
+        if hard is None:
+            self.hung = True
+            self.worker.hung = how
+        self.worker.clock.advance(max((hard or 0.0) - waited, 0.0))
+        self.timed_out = hard
+        self.kill(how, child=True)
+
+    def fail(self, error: BaseException, how: str) -> NoReturn:
+        """Raise an injected error here."""
+        self.fault = how
+        raise mark_injected(error, self.worker.route.schedule)
+
+    def overlap(self, how: str) -> None:
+        """Let a second delivery of the same message run to its end before this one goes on."""
+        self.fault = how
+        self.worker.overlap(self)
+
+    @property
+    def open_writes(self) -> bool:
+        """Whether the task wrote to a database since its last commit."""
+        wrote = [effect for effect in self.effects if effect.kind == "sql"]
+        return bool(wrote) and wrote[-1].pending
 
     def spawned(self, envelope: Envelope) -> None:
         """A job was published by this one."""
@@ -90,7 +171,11 @@ class Execution:
 
     def before(self, effect: Effect, error: Transient | None) -> None:
         """Stand before an effect."""
+        if self.trace is not None:
+            self.trace.refuse()
+        self.worker.route.before(self, effect, error)
 
     def after(self, effect: Effect, error: Transient | None) -> None:
         """Stand after an effect and record it."""
-        self.record(effect)
+        self.record(replace(effect, where=self.where) if self.where and not effect.where else effect)
+        self.worker.route.after(self, effect, error)

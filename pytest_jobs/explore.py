@@ -6,6 +6,7 @@ from itertools import zip_longest
 
 from pytest_jobs import render
 from pytest_jobs.ignore import Ignore
+from pytest_jobs.route import Point
 from pytest_jobs.schedules import ONCE, Schedule, planned
 from pytest_jobs.verdict import compare
 from pytest_jobs.world import Finding, World
@@ -26,6 +27,9 @@ class Run:
         deliveries: How many deliveries there were.
         tasks: The names of the tasks that ran, in order of their first run.
         struck: Whether the schedule found something to do.
+        points: One point of each class, recorded in the undisturbed run.
+        outgoing: The labels of the outgoing calls, likewise.
+        gave_up: The errors with which jobs ended that were not the injected ones; None when no job gave up.
     """
 
     schedule: Schedule
@@ -36,6 +40,9 @@ class Run:
     deliveries: int = 0
     tasks: tuple[str, ...] = ()
     struck: bool = True
+    points: tuple[Point, ...] = ()
+    outgoing: tuple[str, ...] = ()
+    gave_up: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +89,7 @@ def explore(
     if first.outcome != "passed" or first.world is None:
         return found
     found.first = first
-    queue = [only] if only is not None else list(_round_robin([planned(kind, first.deliveries) for kind in kinds]))
+    queue = [only] if only is not None else list(_round_robin([_planned(kind, first) for kind in kinds]))
     found.left_out = max(len(queue) - limit, 0)
     for number, schedule in enumerate(queue[:limit], start=1):
         found.runs.append(run(schedule, frozenset(first.world.state)))
@@ -90,6 +97,11 @@ def explore(
     tried = {one.schedule.kind for one in found.runs if one.struck}
     found.vacuous = [kind for kind in ([only.kind] if only is not None else kinds) if kind not in tried]
     return found
+
+
+def _planned(kind: str, first: Run) -> Sequence[Schedule]:
+    points = [(point.number, point.open) for point in first.points]
+    return planned(kind, first.deliveries, points, len(first.outgoing))
 
 
 def _round_robin(groups: Sequence[Sequence[Schedule]]) -> Iterator[Schedule]:

@@ -1,6 +1,8 @@
 """What goes wrong, where, and how often."""
 
 import inspect
+import re
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -89,6 +91,8 @@ class Faults:
         self._stack = ExitStack()
         self._bodies: dict[str, list[_Failing]] = {}
         self._deliveries: list[Fault] = []
+        self._acts: dict[str, list[tuple[Fault, Callable[[], None], bool]]] = {}
+        self.lines: dict[tuple[str, int], tuple[Fault, Callable[[], None]]] = {}
         self.all: list[Fault] = []
 
     def close(self) -> None:
@@ -110,6 +114,83 @@ class Faults:
             self._stack.enter_context(found.replaced(lambda call: self._wrapped(call, fault)))
         self.all.append(fault)
         return fault
+
+    def crash(self, queue: Any, target: Any, times: int, after: bool, child: bool, source: Any) -> Fault:
+        """Arm a fault that kills."""
+        _check_times(times)
+        options = (f", times={times}" if times != 1 else "") + (", after=True" if after else "")
+        plan = f"jobs.crash({_shown(target)}{options}{', child=True' if child else ''})"
+        fault = Fault(plan, "crash", times)
+
+        def strike() -> None:
+            execution = self._current()
+            assert execution is not None
+            execution.kill(fault.plan, child=child)
+
+        return self._acting(queue, target, fault, strike, after, "jobs.crash", source)
+
+    def hang(self, queue: Any, target: Any, times: int) -> Fault:
+        """Arm a fault that never returns."""
+        _check_times(times)
+        fault = Fault(f"jobs.hang({_shown(target)}{f', times={times}' if times != 1 else ''})", "hang", times)
+
+        def strike() -> None:
+            execution = self._current()
+            assert execution is not None
+            execution.hang(fault.plan)
+
+        return self._acting(queue, target, fault, strike, False, "jobs.hang", None)
+
+    def _acting(
+        self, queue: Any, target: Any, fault: Fault, strike: Callable[[], None], after: bool, caller: str, source: Any
+    ) -> Fault:
+        """Arm a fault that acts at a body, a call or a line."""
+        if source is not None and isinstance(target, str) and ("#" in target[:1] or LINE.fullmatch(target)):
+            self.lines[_place(target, source, caller)] = (fault, strike)
+        else:
+            found = resolve(target, queue, caller)
+            fault.hint = found.hint
+            if isinstance(found, TaskBody):
+                self._acts.setdefault(found.name, []).append((fault, strike, after))
+            else:
+                self._stack.enter_context(found.replaced(lambda call: self._around(call, fault, strike, after)))
+        self.all.append(fault)
+        return fault
+
+    def at_line(self, filename: str, line: int) -> None:
+        """Strike at a line of project code."""
+        fault, strike = self.lines.get((filename, line), (None, None))
+        if fault is not None and strike is not None and fault.strikes():
+            strike()
+
+    def _around(
+        self, call: Callable[..., Any], fault: Fault, strike: Callable[[], None], after: bool
+    ) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(call):
+
+            @wraps(call)
+            async def acting(*args: Any, **kwargs: Any) -> Any:
+                struck = self._current() is not None and fault.strikes()
+                if struck and not after:
+                    strike()
+                value = await call(*args, **kwargs)
+                if struck and after:
+                    strike()
+                return value
+
+        else:
+
+            @wraps(call)
+            def acting(*args: Any, **kwargs: Any) -> Any:
+                struck = self._current() is not None and fault.strikes()
+                if struck and not after:
+                    strike()
+                value = call(*args, **kwargs)
+                if struck and after:
+                    strike()
+                return value
+
+        return acting
 
     def delivery(self, queue: Any, kind: str, task: Any, times: int, by: float = 0.0) -> Fault:
         """Arm a fault of deliveries: `lose`, `duplicate` or `postpone`."""
@@ -134,6 +215,10 @@ class Faults:
 
     def around_task(self, name: str, execution: "Execution", body: Callable[[], Any]) -> Any:
         """Run a task's body under the faults that name the task."""
+        acts = [(strike, after) for fault, strike, after in self._acts.get(name, ()) if fault.strikes()]
+        for strike, after in acts:
+            if not after:
+                strike()
         late: _Failing | None = None
         for fault in self._bodies.get(name, ()):
             if fault.strikes():
@@ -142,6 +227,9 @@ class Faults:
                     raise fault.error()
                 late = fault
         value = body()
+        for strike, after in acts:
+            if after:
+                strike()
         if late is not None:
             raise late.error()
         return value
@@ -177,6 +265,19 @@ class Faults:
                 raise fault.error()
 
         return failing
+
+
+LINE = re.compile(r"[^:#]+\.py:[1-9]\d*")
+
+
+def _place(target: str, source: Any, caller: str) -> tuple[str, int]:
+    """Find the line that `billing/tasks.py:42` or `#charged` names."""
+    if not target.startswith("#"):
+        place: tuple[str, int] = source.find_line(target, caller)
+        return place
+    loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    named: tuple[str, int] = source.find_named(target[1:], caller, [str(file) for file in loaded if file])
+    return named
 
 
 def _shown(target: Any) -> str:

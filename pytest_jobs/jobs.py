@@ -173,6 +173,32 @@ class Jobs:
         """
         return self._session.faults.fail(self._session.queue, target, exc, times, after)
 
+    def crash(self, target: Any, *, times: int = 1, after: bool = False, child: bool = False) -> Fault:
+        """Kill the worker where a target is reached: no cleanup code runs, nothing is acknowledged.
+
+        Args:
+            target: A task, its registered name, a dotted path to a callable, `"billing/tasks.py:42"` or `"#charged"`.
+            times: How often.
+            after: Whether the call takes effect before the kill.
+            child: Whether only the pool's child dies; its parent sees `WorkerLostError`.
+
+        Raises:
+            UsageError: When the target does not exist.
+        """
+        return self._session.crash(target, times, after, child)
+
+    def hang(self, target: Any, *, times: int = 1) -> Fault:
+        """Let a call never return: virtual time passes until the soft, then the hard time limit.
+
+        Args:
+            target: A task, its registered name, or a dotted path to a callable.
+            times: How often.
+
+        Raises:
+            UsageError: When the target does not exist.
+        """
+        return self._session.hang(target, times)
+
     def lose(self, task: Any = None, *, times: int = 1) -> Fault:
         """Lose the next messages, of one task or of any, on their way to the worker."""
         return self._session.faults.delivery(self._session.queue, "lose", task, times)
@@ -258,10 +284,16 @@ def in_process_worker(app: Any = None, **options: Any) -> Iterator[Jobs]:
 
 @contextmanager
 def open_jobs(
-    options: Options, schedule: Schedule = ONCE, roots: Sequence[Path] = (), wanted: frozenset[str] = frozenset()
+    options: Options,
+    schedule: Schedule = ONCE,
+    roots: Sequence[Path] = (),
+    wanted: frozenset[str] = frozenset(),
+    record: bool = False,
+    only: Sequence[str] = (),
 ) -> Iterator[Jobs]:
     """Open a world and hold it; the caller says when faults are checked."""
     with ExitStack() as stack:
-        session = stack.enter_context(Session(options, schedule, roots))
+        session = stack.enter_context(Session(options, schedule, roots, record))
         session.worker.wanted = wanted
+        session.worker.only = frozenset(only)
         yield Jobs(session)

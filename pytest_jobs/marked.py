@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pytest_jobs import render
 from pytest_jobs.errors import RunawayJobs, UsageError
 from pytest_jobs.explore import Exploration, Run, judge
 from pytest_jobs.ignore import Ignore
+from pytest_jobs.injected import injected_failures
 from pytest_jobs.schedules import ONCE, Schedule, kinds
 from pytest_jobs.timeline import lines
 
@@ -17,6 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Marked", "bring_to_rest", "fail_at", "verdict"]
 __tracebackhide__ = True
+
+
+# Long enough for a lock of a failed attempt to have expired, as when a person runs the job again.
+RERUN_AFTER = timedelta(hours=1)
+
+
+class Order(NamedTuple):
+    """How a test is to be run: under which schedule, from when, reading what, noting its points or not."""
+
+    schedule: Schedule = ONCE
+    start: datetime | None = None
+    wanted: frozenset[str] = frozenset()
+    record: bool = False
 
 
 def idempotent(
@@ -90,16 +105,35 @@ def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str) -> Run:
         raise AssertionError(render.no_job(test))
     session.check_faults()
     count = len(worker.deliveries)
-    struck = worker.struck
-    if schedule.kind == "late" and schedule.at is not None:
-        struck = schedule.at <= count
-        if struck:
-            worker.redeliver(worker.deliveries[schedule.at - 1])
-            jobs.settle()
-    world = session.world(worker.wanted)
-    ran = [job.name for job in jobs.all if job.attempts]
+    if schedule.kind == "late" and schedule.at is not None and schedule.at <= count:
+        worker.route.struck = True
+        worker.redeliver(worker.deliveries[schedule.at - 1])
+        jobs.settle()
+    return _run(jobs, schedule, "passed", "", count)
+
+
+def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliveries: int) -> Run:
+    """Read the world at rest; a job that gave up with the injected error is run once more first, as people do."""
+    session = jobs._session
+    worker = session.worker
+    gave_up = injected_failures(worker.ledger) if schedule.kind in {"fail", "reply-lost"} else ()
+    for job in gave_up:
+        jobs.advance(RERUN_AFTER)
+        worker.redeliver(worker.ledger.entries[job].last)
+    if gave_up:
+        jobs.settle()
+    world = session.world(worker.wanted, frozenset(gave_up))
     return Run(
-        schedule, "passed", "", world, lines(worker), count, tuple(dict.fromkeys(ran)), struck or schedule == ONCE
+        schedule=schedule,
+        outcome="passed" if gave_up else outcome,
+        message=message,
+        world=world,
+        timeline=lines(worker),
+        deliveries=deliveries,
+        tasks=tuple(dict.fromkeys(job.name for job in jobs.all if job.attempts)),
+        struck=worker.route.struck or schedule == ONCE,
+        points=worker.route.points,
+        outgoing=worker.route.outgoing,
     )
 
 
@@ -151,11 +185,10 @@ def failing_run(schedule: Schedule, message: str, jobs: "Jobs | None") -> Run:
     worker = jobs._worker
     try:
         jobs.settle()
-        world = jobs._session.world(worker.wanted)
+        return _run(jobs, schedule, "failed", message, len(worker.deliveries))
     except (RunawayJobs, UsageError):
-        world = None
-    ran = [job.name for job in jobs.all if job.attempts]
-    return Run(schedule, "failed", message, world, lines(worker), len(worker.deliveries), tuple(dict.fromkeys(ran)))
+        ran = tuple(dict.fromkeys(job.name for job in jobs.all if job.attempts))
+        return Run(schedule, "failed", message, None, lines(worker), len(worker.deliveries), ran)
 
 
 def options_for(options: "Options", marked: Marked) -> tuple[tuple[str, ...], int]:

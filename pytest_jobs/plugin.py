@@ -16,7 +16,6 @@ from pytest_jobs.options import Options
 if TYPE_CHECKING:
     from pytest_jobs.explore import Exploration, Run
     from pytest_jobs.jobs import Jobs
-    from pytest_jobs.schedules import Schedule
 
 __all__: list[str] = []
 
@@ -98,16 +97,18 @@ def jobs(request: pytest.FixtureRequest) -> "Iterator[Jobs]":
     Returns a `pytest_jobs.Jobs`.
     """
     from pytest_jobs.jobs import open_jobs
-    from pytest_jobs.schedules import ONCE
+    from pytest_jobs.marked import Order
 
     item = request.node
     options = request.config.stash[OPTIONS]
     marked = _marked(item)
     if marked is not None:
         options = replace(options, ignore=(*options.ignore, *marked.ignore))
-    schedule, start, wanted = item.stash.get(SCHEDULE, (ONCE, options.start, frozenset()))
+    order = item.stash.get(SCHEDULE, None) or Order(start=options.start)
     roots = [request.getfixturevalue("tmp_path")] if "tmp_path" in request.fixturenames else []
-    with open_jobs(replace(options, start=start), schedule, roots, wanted) as held:
+    only = marked.tasks if marked is not None else ()
+    settings = replace(options, start=order.start)
+    with open_jobs(settings, order.schedule, roots, order.wanted, order.record, only) as held:
         item.stash[JOBS] = held
         yield held
 
@@ -146,9 +147,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         kinds, most = judging.options_for(options, marked)
         start = options.start or datetime.now(UTC).replace(microsecond=0)
         wanted = item.config.getoption("jobs_schedule")
-        item.stash[SCHEDULE] = (schedules.ONCE, start, frozenset())
+        item.stash[SCHEDULE] = judging.Order(start=start)
         item.stash[FOUND] = explore.explore(
-            kinds, lambda schedule, wanted: _run_again(item, schedule, start, wanted), most, lambda done, of: None,
+            kinds, lambda schedule, wanted: _run_again(item, judging.Order(
+                schedule, start, wanted, schedule == schedules.ONCE and not {*kinds} <= {"twice", "late"}
+            )), most, lambda done, of: None,
             schedules.parse(wanted) if wanted else None,
         )  # fmt: skip
     return (yield)
@@ -167,12 +170,13 @@ def _clone(item: pytest.Item) -> pytest.Item:
     return clone
 
 
-def _run_again(item: pytest.Item, schedule: "Schedule", start: Any, wanted: frozenset[str]) -> "Run":
+def _run_again(item: pytest.Item, order: Any) -> "Run":
     """Run a clone of the item under a schedule, through the public hooks, without logging anything."""
     from pytest_jobs.marked import failing_run
 
     clone = _clone(item)
-    clone.stash[SCHEDULE] = (schedule, start, wanted)
+    clone.stash[SCHEDULE] = order
+    schedule = order.schedule
     failed: str | None = None
     skipped = False
     hooks = clone.ihook
@@ -228,7 +232,7 @@ def _judge(item: pytest.Item, held: Any) -> None:
     found = item.stash.get(FOUND, None)
     if found is not None:
         held._worker.wanted = found.subjects
-    own = judging.bring_to_rest(held, item.stash[SCHEDULE][0], item.name)
+    own = judging.bring_to_rest(held, item.stash[SCHEDULE].schedule, item.name)
     item.stash[RUN] = own
     if found is None or found.first is None:
         return

@@ -47,6 +47,7 @@ class Effect:
         key: An idempotency key: doing it again with the same key is no difference.
         detail: What was sent, shortened, for the failure's evidence.
         where: The line of project code that did it, `billing/tasks.py:42`, where known.
+        pending: Whether it waits for a commit to outlive a crash.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Effect:
     key: str | None = None
     detail: str = ""
     where: str = ""
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

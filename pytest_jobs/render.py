@@ -223,11 +223,18 @@ def _first_line(head: str, finding: Finding, more: int, tail: str = "") -> str:
     if finding.rule == "test":
         text = _cut(f"the test fails: {now}", max(WIDTH - len(head) - len(more_text) - len(tail), 40))
         return f"{head}{text}{more_text}{tail}"
-    change = f" {once} -> {now}" if once else f": {now}" if now else ""
+    change = f" {_count(once, now)} -> {now}" if once else f": {now}" if now else ""
     room = WIDTH - len(head) - len(more_text) - len(tail)
     if not once and len(subject) + len(change) > room:
         change = _cut(change, max(room - len(subject), 40))
     return f"{head}{_subject(subject, max(room - len(change), 16))}{change}{more_text}{tail}"
+
+
+def _count(once: str, now: str) -> str:
+    """Leave out the noun that both sides share: `1 -> 2 rows`."""
+    (number, _, noun), (_, _, other) = once.partition(" "), now.partition(" ")
+    alike = noun and noun.removesuffix("s") == other.removesuffix("s")
+    return number if alike and number.replace(",", "").isdecimal() else once
 
 
 def _evidence(finding: Finding, *, alone: bool) -> tuple[Evidence, ...]:

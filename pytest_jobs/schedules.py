@@ -59,12 +59,23 @@ def kinds(names: Iterable[str], where: str) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def planned(kind: str, deliveries: int) -> Sequence[Schedule]:
-    """Return the schedules of one kind that a run with so many deliveries makes possible."""
+def planned(kind: str, deliveries: int, points: Sequence[tuple[int, bool]], calls: int) -> Sequence[Schedule]:
+    """Return the schedules of one kind that a run makes possible.
+
+    Args:
+        kind: One of `KINDS`.
+        deliveries: How many deliveries the run had.
+        points: The number of one point of each class, and whether a transaction with writes was open there.
+        calls: How many outgoing calls it made.
+    """
     if not deliveries:
         return ()
     if kind == "twice":
         return (Schedule("twice"),)
     if kind == "late":
-        return [Schedule("late", number) for number in range(1, deliveries + 1)]
-    raise NotImplementedError(kind)
+        return [Schedule(kind, number) for number in range(1, deliveries + 1)]
+    if kind == "crash":
+        return [Schedule(kind, number) for number, _ in points]
+    if kind == "overlap":
+        return [Schedule(kind, number) for number, is_open in points if not is_open]
+    return [Schedule(kind, number) for number in range(1, calls + 1)]

@@ -11,11 +11,13 @@ from pytest_jobs import render
 from pytest_jobs.clock import Clock, seconds
 from pytest_jobs.errors import UsageError
 from pytest_jobs.faults import Fault, Faults
+from pytest_jobs.injected import is_injected
 from pytest_jobs.options import Options
 from pytest_jobs.probes.active import Active
 from pytest_jobs.probes.base import Probe, Recorder
 from pytest_jobs.records import Effect, Job, JobList
 from pytest_jobs.schedules import ONCE, Schedule
+from pytest_jobs.source import Source
 from pytest_jobs.worker import Worker
 from pytest_jobs.world import Outcome, Unreadable, World
 
@@ -46,8 +48,11 @@ ONLY = _Only()
 class Session:
     """Owns one world from start to end."""
 
-    def __init__(self, options: Options, schedule: Schedule = ONCE, roots: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, options: Options, schedule: Schedule = ONCE, roots: Sequence[Path] = (), record: bool = False
+    ) -> None:
         self.options = options
+        self._record = record
         self.schedule = schedule
         self.clock = Clock(options.start)
         self.recorder = Recorder()
@@ -70,13 +75,20 @@ class Session:
             self.clock.start()
             self.faults = Faults(lambda: self.worker.current)
             stack.callback(self.faults.close)
-            self.worker: Worker = Worker(self.queue, self.clock, self.recorder, self.faults, self.schedule)
+            self.worker: Worker = Worker(
+                self.queue, self.clock, self.recorder, self.faults, self.schedule, self._record
+            )
             self.clock.on_sleep = self.worker.slept
             stack.callback(self.queue.stop)
             self.queue.start(self.worker)
             stack.callback(self.active.remove)
             self.active.refresh()
             self.worker.on_execute = self.active.refresh
+            self.worker.on_death = self._forget
+            self.worker.signatures = self._signature
+            self.worker.keep_lost = "lost" in self.ignore
+            if self.worker.route.lines:
+                self.worker.source = self.source()
             self._stack = stack.pop_all()
         return self
 
@@ -131,6 +143,33 @@ class Session:
         self.watched.append(probe)
         self.ignore.extend(ignore)
 
+    def source(self) -> Source:
+        """Return what decides which files are project code."""
+        root = self.options.root or Path.cwd()
+        places = [root / name for name in self.options.source if (root / name).exists()]
+        modules = [name for name in self.options.source if not (root / name).exists()]
+        return Source(places or [root], (), modules)
+
+    def crash(self, target: Any, times: int, after: bool, child: bool) -> Fault:
+        """Arm a kill."""
+        if self.worker.source is None:
+            self.worker.source = self.source()
+        return self.faults.crash(self.queue, target, times, after, child, self.worker.source)
+
+    def hang(self, target: Any, times: int) -> Fault:
+        """Arm a call that never returns."""
+        if self.worker.source is None:
+            self.worker.source = self.source()
+        return self.faults.hang(self.queue, target, times)
+
+    def _forget(self) -> None:
+        for probe in (*self.active.probes, *self.watched):
+            probe.forget()
+
+    def _signature(self) -> Any:
+        """Sum up the watched values that are cheap to read."""
+        return tuple(repr(probe.read(frozenset())[0]) for probe in self.watched if getattr(probe, "cheap", False))
+
     def _is_own_redis(self, client: Any) -> bool:
         """Tell whether a Redis client is the plugin's own: the broker's, or the result backend's."""
         return type(client).__module__.startswith("pytest_jobs.")
@@ -145,8 +184,8 @@ class Session:
         if unfired:
             raise AssertionError(render.unfired(unfired))
 
-    def world(self, wanted: frozenset[str] = frozenset()) -> World:
-        """Read the world as it is now."""
+    def world(self, wanted: frozenset[str] = frozenset(), gave_up: frozenset[str] = frozenset()) -> World:
+        """Read the world as it is now; for jobs that gave up with an injected error only later attempts count."""
         state: dict[str, Any] = {}
         unreadable: list[Unreadable] = []
         with self.recorder.paused():
@@ -159,24 +198,42 @@ class Session:
                     state.update(seen)
                     unreadable.extend(blind)
         return World(
-            state, self.effects(), self._outcomes(), self._left(), frozenset(self.clock.instants), tuple(unreadable)
+            state, self.effects(), self._outcomes(gave_up), self._left(), frozenset(self.clock.instants), tuple(unreadable)
         )
 
-    def _outcomes(self) -> tuple[Outcome, ...]:
+    def _outcomes(self, gave_up: frozenset[str]) -> tuple[Outcome, ...]:
         counts: dict[str, int] = {}
         outcomes = []
         for entry in self.worker.ledger.entries.values():
             if entry.duplicate:
                 continue
             number = counts[entry.name] = counts.get(entry.name, 0) + 1
+            state = self.worker.ledger.state(entry, self.clock.now)
+            counted = [(index, attempt) for index, attempt in enumerate(entry.attempts)]
+            extra = frozenset(entry.extra)
+            if entry.id in gave_up:
+                counted = [(index, attempt) for index, attempt in counted if not is_injected(attempt.error)]
+                state = counted[-1][1].outcome if counted else state
+                extra = frozenset()
             attempts = tuple(
                 (attempt.outcome, attempt.value if attempt.outcome == "succeeded" else repr(attempt.error))
-                for attempt in entry.attempts
+                for _, attempt in counted
             )
-            state = self.worker.ledger.state(entry, self.clock.now)
-            outcomes.append(Outcome(entry.name, number, attempts, state, frozenset(entry.extra)))
+            outcomes.append(Outcome(entry.name, number, attempts, state, extra))
         return tuple(outcomes)
 
     def _left(self) -> tuple[str, ...]:
-        return tuple(f"{job.name} is {job.state}" for job in self.jobs("pending", "scheduled", "retrying"))
+        left = [f"{job.name} is {job.state}" for job in self.jobs("pending", "scheduled", "retrying")]
+        return (*left, *(f"{job.name} is lost: {_why_lost(job)}" for job in self.jobs("lost")))
 
+
+def _why_lost(job: Job) -> str:
+    """Say how a job was lost, and which settings would have kept it."""
+    last = job.attempts[-1].outcome if job.attempts else ""
+    if last == "killed":
+        return "acknowledged before it ran, then killed; acks_late=True would keep it"
+    if last == "requeued":
+        return "its requeue came after an early ack; acks_late=True would keep it"
+    if last == "ignored":
+        return "it raised Ignore, which stores no outcome"
+    return "its message left the queue without an outcome"

@@ -1,6 +1,6 @@
 """The worker: pull a message, wait for its time, deliver it, record what happened."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from pytest_jobs.probes.base import Recorder
 from pytest_jobs.queues.base import Envelope, Outcome, Queue
 from pytest_jobs.records import Effect, JobList
 from pytest_jobs.render import runaway
+from pytest_jobs.route import Route
 from pytest_jobs.schedules import Schedule
 
 __all__ = ["Worker"]
@@ -44,7 +45,9 @@ class _Call:
 class Worker:
     """Owns the loop of one world, and answers what the queue's adapter tells."""
 
-    def __init__(self, queue: Queue, clock: Clock, recorder: Recorder, faults: Faults, schedule: Schedule) -> None:
+    def __init__(
+        self, queue: Queue, clock: Clock, recorder: Recorder, faults: Faults, schedule: Schedule, record: bool = False
+    ) -> None:
         self.queue = queue
         self.clock = clock
         self.recorder = recorder
@@ -53,7 +56,12 @@ class Worker:
         self.ledger = Ledger(queue.decode)
         self.current: Execution | None = None
         self.deliveries: list[Envelope] = []
-        self.struck = False
+        self.route = Route(schedule, record, self._signature)
+        self.signatures: Callable[[], Hashable] = lambda: None
+        self.source: Any = None
+        self.only: frozenset[str] = frozenset()
+        self.on_death: Callable[[], None] = lambda: None
+        self.keep_lost = False
         self.on_execute: Callable[[], None] = lambda: None
         self.wanted: frozenset[str] = frozenset()
         self._numbers: dict[str, int] = {}
@@ -182,7 +190,7 @@ class Worker:
             self.queue.put(item[1])
         envelope = self.queue.pop()
         if envelope is None:
-            return self.queue.run_due(now)
+            return self._alive(lambda: self.queue.run_due(now))
         if not call.accept(envelope):
             self.ledger.dropped(envelope)
             call.held.append(envelope)
@@ -202,10 +210,56 @@ class Worker:
             self._strike(struck.kind, struck, envelope)
             if struck.kind != "duplicate":
                 return
-        self.queue.deliver(envelope)
+        self._alive(lambda: self.queue.deliver(envelope))
         for again in self._again:
             self.queue.put(again, front=True)
         self._again.clear()
+
+    def _alive(self, work: Callable[[], Any]) -> bool:
+        """Let the worker work; when a kill takes it down, let a fresh one follow."""
+        try:
+            return work() is not False
+        except BaseException as error:
+            execution = self._killed_by(error)
+            if execution is None:
+                raise
+        self.on_death()
+        self.queue.kill()
+        entry = execution.entry
+        if self.keep_lost and entry.state is None and not entry.copies:
+            self.queue.put(self.queue.copy(execution.envelope, redelivered=True))
+        return True
+
+    @staticmethod
+    def _killed_by(error: BaseException) -> "Execution | None":
+        if not error.__class__.__module__.startswith("pytest_jobs."):
+            return None
+        trace = getattr(error, "trace", None)
+        execution = getattr(trace, "owner", None)
+        if execution is not None:
+            error.__traceback__ = None
+            trace.close()
+        return execution if isinstance(execution, Execution) else None
+
+    def overlap(self, execution: Execution) -> None:
+        """Deliver the running message again, to its end, while the first delivery stands still."""
+        copy = self.queue.copy(execution.envelope, redelivered=True)
+        self._extra.add(copy.tag)
+        self.ledger.put(copy)
+        with self._call(nested=True):
+            self.current, kept = None, self.current
+            try:
+                self.queue.deliver(copy)
+            finally:
+                self.current = kept
+
+    def disturbs(self, entry: Entry) -> bool:
+        """Whether the schedule is about this job."""
+        return not self.only or entry.name in self.only
+
+    def _signature(self) -> Hashable:
+        with self.recorder.paused():
+            return self.signatures()
 
     def _strike(self, kind: str, fault: Any, envelope: Envelope) -> None:
         """Lose, double or hold back one message."""
@@ -267,24 +321,37 @@ class Worker:
     def publishing(self) -> bool:
         return self.current is None and not self._calls
 
-    def execute(self, job_id: str, retries: int, redelivered: bool, tag: str, run: Callable[[], Outcome]) -> Outcome:
+    def survived(self, error: BaseException) -> Execution | None:
+        """Return the execution whose kill took only the pool's child."""
+        execution = getattr(getattr(error, "trace", None), "owner", None)
+        if isinstance(execution, Execution) and execution.child_only:
+            execution.trace.close()
+            self.on_death()
+            return execution
+        return None
+
+    def execute(
+        self, job_id: str, retries: int, redelivered: bool, tag: str,
+        limits: tuple[float | None, float | None], run: Callable[[], Outcome],
+    ) -> Outcome:  # fmt: skip
         entry = self.ledger.entries[job_id]
         for call in self._calls:
             call.ran.setdefault(job_id)
         self.on_execute()
         execution = Execution(self, entry, retries, redelivered, tag, tag in self._extra)
+        execution.limits = limits
         outer, self.current = self.current, execution
         kept, self.recorder.sink = self.recorder.sink, execution
         try:
             outcome = execution.run(run)
         finally:
             self.current, self.recorder.sink = outer, kept
-        if self.schedule.kind == "twice" and execution.attempt.outcome == "succeeded" and not execution.extra:
+        if self.schedule.kind == "twice" and execution.attempt.outcome == "succeeded" and execution.disturbed:
             if not entry.duplicate:
                 copy = self.queue.copy(entry.last, redelivered=True)
                 self._extra.add(copy.tag)
                 self._again.append(copy)
-                self.struck = True
+                self.route.struck = True
         return outcome
 
     def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

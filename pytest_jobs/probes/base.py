@@ -8,10 +8,11 @@ from typing import Any, Protocol
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Unreadable
 
-__all__ = ["Patches", "Probe", "Recorder", "Sink", "Transient"]
+__all__ = ["DELETED", "Patches", "Probe", "Recorder", "Sink", "Transient"]
 
 Transient = Callable[[], BaseException]
 MISSING = object()
+DELETED = "(deleted)"
 
 
 class Sink(Protocol):

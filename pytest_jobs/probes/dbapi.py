@@ -3,17 +3,23 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.naming import Names
-from pytest_jobs.probes.sqltext import Statements, shortened
+from pytest_jobs.probes.sqltext import ENDS, Statements, shortened
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Rows, Unreadable
 
 __all__ = ["DBAPIProbe", "Driver", "Place"]
 
+DRIVERS = (
+    ("sqlite3", "dbapi_sqlite3", "SqliteDriver"),
+    ("psycopg", "dbapi_servers", "PsycopgDriver"),
+    ("pymysql", "dbapi_servers", "PymysqlDriver"),
+)
 UNDEAD = "the task writes in a transaction that the test began and wrote in: what a killed one wrote is still there"
 
 
@@ -72,13 +78,14 @@ class DBAPIProbe:
     def __init__(self) -> None:
         self.name = "dbapi"
         self.recorder = Recorder()
-        self._drivers: list[Driver] = []
+        self._drivers: dict[str, Driver] = {}
         self._statements = {False: Statements(), True: Statements(fold=True)}
         self._reset()
 
     def _reset(self) -> None:
         self._names = Names()
         self._places: dict[object, Place] = {}
+        self._place_of: WeakKeyDictionary[Any, Place] = WeakKeyDictionary()
         self._pending: WeakKeyDictionary[Any, dict[str, None]] = WeakKeyDictionary()
         self._used: WeakKeyDictionary[Any, tuple[Any, Driver]] = WeakKeyDictionary()
         self._test_wrote: WeakSet[Any] = WeakSet()
@@ -88,28 +95,23 @@ class DBAPIProbe:
         """Hook those drivers that are loaded."""
         self.recorder = recorder
         self._reset()
-        if "sqlite3" in sys.modules:
-            from pytest_jobs.probes.dbapi_sqlite3 import SqliteDriver
+        self.refresh()
 
-            self._drivers.append(SqliteDriver())
-        if "psycopg" in sys.modules:
-            from pytest_jobs.probes.dbapi_servers import PsycopgDriver
-
-            self._drivers.append(PsycopgDriver())
-        if "pymysql" in sys.modules:
-            from pytest_jobs.probes.dbapi_servers import PymysqlDriver
-
-            self._drivers.append(PymysqlDriver())
-        for driver in self._drivers:
-            driver.install(self)
+    def refresh(self) -> None:
+        """Hook those drivers that were loaded since."""
+        for library, module, name in DRIVERS:
+            if library in sys.modules and library not in self._drivers:
+                driver = getattr(import_module(f"pytest_jobs.probes.{module}"), name)()
+                driver.install(self)
+                self._drivers[library] = driver
 
     def remove(self) -> None:
         """Unhook them."""
-        for driver in self._drivers:
+        for driver in self._drivers.values():
             driver.remove()
         for place in self._places.values():
             getattr(place.look, "close", lambda: None)()
-        self._drivers = []
+        self._drivers = {}
         self._reset()
 
     def read(self, wanted: frozenset[str]) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
@@ -123,9 +125,12 @@ class DBAPIProbe:
         tables = {subject for subject in wanted if ":" not in subject}
         with self.recorder.paused():
             for place in self._places.values():
-                mine = {self._names.private(place, place.label, subject) for subject in tables} | place.written
+                asked = {self._names.private(place, place.label, subject) for subject in tables}
+                mine = frozenset(filter(None, asked | place.written))
+                if not mine:
+                    continue
                 try:
-                    found, failed = place.look(frozenset(filter(None, mine)))
+                    found, failed = place.look(mine)
                 except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
                     reason = f"{', '.join(sorted(place.written))} could not be read: {error}"
                     unreadable.append(Unreadable(self.name, reason.partition("\n")[0]))
@@ -170,11 +175,14 @@ class DBAPIProbe:
         if not self.recorder.active and self.recorder.sink is not None:
             yield
             return
-        first, writes = self._statements[driver.folds].read(driver.text(statement, connection))
+        text = driver.text(statement, connection)
+        first, writes = self._statements[driver.folds].read(text)
         if self.recorder.sink is None:
             yield
-            if writes and driver.open(connection):
-                self._test_wrote.add(connection)
+            if writes:
+                self._place(driver, connection)
+                if driver.open(connection):
+                    self._test_wrote.add(connection)
             return
         if not driver.open(connection):
             self._test_wrote.discard(connection)
@@ -190,7 +198,7 @@ class DBAPIProbe:
         tables = [write.table.removeprefix("main.") for write in writes]
         place.written.update(tables)
         subject = self._names.public(place, place.label, tables[-1])
-        effect = Effect("sql", subject, f"{writes[-1].verb} {subject}", safe=True, detail=shortened(parameters))
+        effect = Effect("sql", subject, f"{writes[-1].verb} {subject}", safe=True, detail=shortened(parameters, text))
         with self.recorder.doing(effect, driver.error):
             yield
             if driver.open(connection):
@@ -216,9 +224,18 @@ class DBAPIProbe:
                     undo()
             raise
 
+    def looks(self, driver: Driver, statement: Any) -> bool:
+        """Whether a statement is known to only read: the fast way out."""
+        known = self._statements[driver.folds].known(statement)
+        return known is not None and not known[1] and known[0] not in ENDS
+
     def _place(self, driver: Driver, connection: Any) -> Place:
-        with self.recorder.paused():
-            key, label = driver.key(connection)
-            if key not in self._places:
-                self._places[key] = Place(label, driver.look(connection))
-        return self._places[key]
+        found = self._place_of.get(connection)
+        if found is None:
+            with self.recorder.paused():
+                key, label = driver.key(connection)
+                found = self._places.get(key)
+                if found is None:
+                    found = self._places[key] = Place(label, driver.look(connection))
+            self._place_of[connection] = found
+        return found

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pytest_jobs.probes.base import Patches
 from pytest_jobs.probes.dbapi_state import ServerLook, server_of
 
 if TYPE_CHECKING:
@@ -11,26 +12,17 @@ if TYPE_CHECKING:
 __all__ = ["PsycopgDriver", "PymysqlDriver"]
 
 
-class _Patches:
-    """Owns replaced attributes of classes."""
+def _replace(patches: Patches, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace a method where it is defined, under its own name."""
+    if name not in vars(owner):
+        return
 
-    def __init__(self) -> None:
-        self._originals: list[tuple[Any, str, Any]] = []
+    def made(original: Any) -> Any:
+        replacement = make(original)
+        replacement.__name__, replacement.__doc__ = original.__name__, original.__doc__
+        return replacement
 
-    def patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Replace a method that the class itself defines; one it inherits is replaced where it is defined."""
-        original = owner.__dict__.get(name)
-        if original is None:
-            return
-        self._originals.append((owner, name, original))
-        made = make(original)
-        made.__name__, made.__doc__ = original.__name__, original.__doc__
-        setattr(owner, name, made)
-
-    def restore(self) -> None:
-        while self._originals:
-            owner, name, original = self._originals.pop()
-            setattr(owner, name, original)
+    patches.replace(owner, name, made)
 
 
 class PsycopgDriver:
@@ -39,29 +31,30 @@ class PsycopgDriver:
     folds = True
 
     def __init__(self) -> None:
-        self._patches = _Patches()
+        self._patches = Patches()
 
     def install(self, probe: "DBAPIProbe") -> None:
         import psycopg
 
         for kind in (psycopg.Cursor, psycopg.ServerCursor):
             for name in ("execute", "executemany"):
-                self._patches.patch(kind, name, lambda original: self._statement(original, probe))
+                _replace(self._patches, kind, name, lambda original: self._statement(original, probe))
         for kind in (psycopg.AsyncCursor, psycopg.AsyncServerCursor):
             for name in ("execute", "executemany"):
-                self._patches.patch(kind, name, lambda original: self._async_statement(original, probe))
-        self._patches.patch(psycopg.Connection, "commit", lambda original: self._commit(original, probe))
-        self._patches.patch(psycopg.AsyncConnection, "commit", lambda original: self._async_commit(original, probe))
-        self._patches.patch(psycopg.Transaction, "__exit__", lambda original: self._exit(original, probe))
-        self._patches.patch(psycopg.AsyncTransaction, "__aexit__", lambda original: self._aexit(original, probe))
+                _replace(self._patches, kind, name, lambda original: self._async_statement(original, probe))
+        _replace(self._patches, psycopg.Connection, "commit", lambda original: self._commit(original, probe))
+        _replace(self._patches, psycopg.AsyncConnection, "commit", lambda original: self._async_commit(original, probe))
+        _replace(self._patches, psycopg.Transaction, "__exit__", lambda original: self._exit(original, probe))
+        _replace(self._patches, psycopg.AsyncTransaction, "__aexit__", lambda original: self._aexit(original, probe))
 
     def remove(self) -> None:
-        self._patches.restore()
+        self._patches.undo()
 
     def error(self) -> BaseException:
         import psycopg
 
-        return psycopg.OperationalError("the database is not available")
+        error: BaseException = psycopg.OperationalError("the database is not available")
+        return error
 
     def text(self, statement: Any, connection: Any) -> str:
         if isinstance(statement, bytes):
@@ -146,18 +139,18 @@ class PymysqlDriver:
     folds = False
 
     def __init__(self) -> None:
-        self._patches = _Patches()
+        self._patches = Patches()
 
     def install(self, probe: "DBAPIProbe") -> None:
         from pymysql.connections import Connection
         from pymysql.cursors import Cursor
 
         for name in ("execute", "executemany"):
-            self._patches.patch(Cursor, name, lambda original: self._statement(original, probe))
-        self._patches.patch(Connection, "commit", lambda original: self._commit(original, probe))
+            _replace(self._patches, Cursor, name, lambda original: self._statement(original, probe))
+        _replace(self._patches, Connection, "commit", lambda original: self._commit(original, probe))
 
     def remove(self) -> None:
-        self._patches.restore()
+        self._patches.undo()
 
     def error(self) -> BaseException:
         from pymysql.err import OperationalError

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
 
+from pytest_jobs.probes.base import Patches
 from pytest_jobs.probes.catalogs import CATALOGS
 from pytest_jobs.probes.sqlitefile import attached_files, read_files, sqlite_query
 from pytest_jobs.probes.tables import Tables
@@ -27,14 +28,13 @@ class SqliteDriver:
     folds = False
 
     def __init__(self) -> None:
-        self._connect: Any = None
-        self._hooked: list[Any] = []
+        self._patches = Patches()
         self._kinds: dict[type, type] = {}
         self._cursors: WeakSet[Any] = WeakSet()
         self._left: frozenset[int] = frozenset()
 
     def install(self, probe: "DBAPIProbe") -> None:
-        original = self._connect = sqlite3.connect
+        original: Any = sqlite3.connect
 
         def connect(*args: Any, **kwargs: Any) -> Any:
             self._collect(probe)
@@ -48,15 +48,12 @@ class SqliteDriver:
             return original(*args, **kwargs)
 
         connect.__doc__ = original.__doc__
-        for module in (sqlite3, sqlite3.dbapi2):
-            if module.connect is original:
-                module.connect = connect
-                self._hooked.append(module)
+        for module in (sqlite3, sys.modules.get("sqlite3.dbapi2")):
+            if getattr(module, "connect", None) is original:
+                self._patches.replace(module, "connect", lambda _: connect)
 
     def remove(self) -> None:
-        for module in self._hooked:
-            module.connect = self._connect
-        self._hooked = []
+        self._patches.undo()
 
     def error(self) -> BaseException:
         return sqlite3.OperationalError("database is locked")
@@ -92,10 +89,9 @@ class SqliteDriver:
 
     def _collect(self, probe: "DBAPIProbe") -> None:
         """Free what earlier attempts dropped: a connection is a cycle, and locks its file until it is collected."""
-        left = probe.left_open(self)
-        if left - self._left:
+        if probe.left_open(self) - self._left:
             gc.collect()
-        self._left = left
+        self._left = probe.left_open(self)
 
     def _told(self, factory: Any, probe: "DBAPIProbe") -> Any:
         """Return a connection class that tells, with everything that the user's own factory adds."""
@@ -115,11 +111,20 @@ class SqliteDriver:
                     driver._cursors.add(opened)
                 return opened
 
+            def execute(self, *args: Any) -> Any:
+                return self.cursor().execute(*args)
+
+            def executemany(self, *args: Any) -> Any:
+                return self.cursor().executemany(*args)
+
+            def executescript(self, *args: Any) -> Any:
+                return self.cursor().executescript(*args)
+
             def commit(self) -> None:
                 with probe.commit(driver, self, undo=lambda: None):
                     super().commit()
 
-            def __exit__(self, kind: Any, error: Any, trace: Any, /) -> Any:
+            def __exit__(self, kind: object, error: object, trace: object, /) -> Any:
                 if kind is not None or not self.in_transaction:
                     return super().__exit__(kind, error, trace)
                 try:
@@ -145,6 +150,8 @@ class SqliteDriver:
 
         class Cursor(base):  # type: ignore[misc]
             def execute(self, statement: str, parameters: Any = (), /) -> Any:
+                if probe.looks(driver, statement):
+                    return super().execute(statement, parameters)
                 with probe.statement(driver, self.connection, statement, parameters):
                     return super().execute(statement, parameters)
 

@@ -101,9 +101,11 @@ def _mysql(connection: Any) -> Callable[[], Any]:
 
     if not connection.open:
         raise ValueError("the connection is closed")
-    names = ("host", "port", "user", "password", "unix_socket", "charset", "ssl")
+    names = ("host", "port", "user", "password", "unix_socket", "charset")
     given = {name: getattr(connection, name, None) for name in names}
     given = {name: value for name, value in given.items() if value}
+    if getattr(connection, "_secure", False):
+        given["ssl"] = connection.ctx
     database = connection.db.decode() if isinstance(connection.db, bytes) else connection.db
 
     def connect() -> Any:

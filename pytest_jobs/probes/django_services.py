@@ -12,7 +12,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.module_loading import import_string
 
-from pytest_jobs.probes.base import Patches, Recorder, Transient
+from pytest_jobs.probes.base import DELETED, Patches, Recorder, Transient
 from pytest_jobs.records import Effect
 
 __all__ = ["Services"]
@@ -52,14 +52,14 @@ class Services:
             self._hooked.add(kind)
 
     def state(self) -> dict[str, Any]:
-        """Return the value of each cache key written; None for one that was there before and is gone."""
+        """Return the value of each cache key written; `DELETED` for one that was removed and never set."""
         found: dict[str, Any] = {}
         for subject, (cache, key, version, made) in self._keys.items():
             value = cache.get(key, MISSING, version=version)
             if value is not MISSING:
                 found[subject] = value
             elif not made:
-                found[subject] = None
+                found[subject] = DELETED
         return found
 
     # Mail

@@ -1,39 +1,31 @@
 """HTTP requests of any client as effects: what counts, under which key, and what PUT and DELETE leave."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_jobs.probes import http_clients
-from pytest_jobs.probes.base import Patches, Recorder, Transient
+from pytest_jobs.probes.base import DELETED, Patches, Recorder, Transient
+from pytest_jobs.probes.bodies import meaning, sent
 from pytest_jobs.probes.http_clients import Exchange
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Unreadable
 
 __all__ = ["IDEMPOTENCY_HEADERS", "HttpProbe", "available"]
 
-# Only headers whose documentation says that the server does the work once: X-Request-Id is for tracing.
+# Only headers whose documentation says that the server does the work once; X-Request-Id, for one, is for tracing.
+# In this order: the IETF's (Stripe, Adyen, GoCardless, Mollie), Mercado Pago's, PayPal's, Checkout.com's, Klarna's,
+# Amazon Pay's, Razorpay's, YooKassa's, Wise's, Worldline's, Qonto's.
 IDEMPOTENCY_HEADERS = (
-    "Idempotency-Key",  # IETF draft; Stripe, Adyen, GoCardless, Mollie, Worldpay
-    "X-Idempotency-Key",  # Mercado Pago, Xendit
-    "PayPal-Request-Id",
-    "Cko-Idempotency-Key",  # Checkout.com
-    "Klarna-Idempotency-Key",
-    "X-Amz-Pay-Idempotency-Key",
-    "X-Payout-Idempotency",  # Razorpay
-    "Idempotence-Key",  # YooKassa
-    "X-Idempotence-Uuid",  # Wise
-    "X-GCS-Idempotence-Key",  # Worldline
+    "Idempotency-Key", "X-Idempotency-Key", "PayPal-Request-Id", "Cko-Idempotency-Key", "Klarna-Idempotency-Key",
+    "X-Amz-Pay-Idempotency-Key", "X-Payout-Idempotency", "Idempotence-Key", "X-Idempotence-Uuid", "X-GCS-Idempotence-Key",
     "X-Qonto-Idempotency-Key",
-)
+)  # fmt: skip
 HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
 LEAVING = frozenset({"PUT", "DELETE"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SHOWN = 200
-WHOLE = 64 * 1024
 
 
 def available() -> bool:
@@ -74,7 +66,7 @@ class HttpProbe:
         self._hooked.clear()
 
     def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
-        """Return what PUT and DELETE left at each URL; None is a resource that was deleted."""
+        """Return what PUT and DELETE left at each URL; `DELETED` for a resource that the jobs did not make."""
         return dict(self._left), ()
 
     def forget(self) -> None:
@@ -97,7 +89,7 @@ class HttpProbe:
         leaving = method in LEAVING
         safe = leaving or method in HARMLESS
         key = None if safe else self._key(headers)
-        content = b"" if method in HARMLESS else _content(body)
+        content = b"" if method in HARMLESS else sent(body)
         effect = Effect("http", f"http:{method} {url}", f"{method} {url}", safe, key, _shown(content))
         exchange = Exchange()
         with self._recorder.doing(effect, error):
@@ -109,16 +101,16 @@ class HttpProbe:
         if method == "PUT":
             if subject not in self._left:
                 self._made.add(subject)
-            self._left[subject] = _value(content)
+            self._left[subject] = meaning(content)
         elif subject in self._made:
             self._left.pop(subject, None)
         else:
-            self._left[subject] = None
+            self._left[subject] = DELETED
 
     def _key(self, headers: Any) -> str | None:
         pairs = headers.items() if hasattr(headers, "items") else headers or ()
-        sent = {_text(name).lower(): _text(value) for name, value in pairs}
-        return next((sent[name] for name in self._keys if sent.get(name)), None)
+        given = {_text(name).lower(): _text(value) for name, value in pairs}
+        return next((given[name] for name in self._keys if given.get(name)), None)
 
 
 def tidy(url: str) -> str:
@@ -139,51 +131,6 @@ def tidy(url: str) -> str:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _content(body: Any) -> bytes | str:
-    """Return a body as it is sent, as far as it can be seen without using it up."""
-    if body is None:
-        return b""
-    if isinstance(body, bytes | str):
-        return body
-    if isinstance(body, bytearray | memoryview):
-        return bytes(body)
-    if isinstance(body, Mapping | list | tuple):
-        return json.dumps(body, default=str)
-    rewound = _without_reading(body)
-    return rewound if rewound is not None else f"<{type(body).__name__}>"
-
-
-def _without_reading(stream: Any) -> bytes | str | None:
-    methods: list[Callable[..., Any] | None] = [getattr(stream, name, None) for name in ("tell", "read", "seek")]
-    tell, read, seek = methods
-    if tell is None or read is None or seek is None:
-        return None
-    try:
-        place = tell()
-        content = read()
-        seek(place)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, bytes | str) else None
-
-
-def _value(content: bytes | str) -> Any:
-    """Return what a body means: JSON as data, so that a difference in it is shown by its parts."""
-    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    if len(data) > WHOLE:
-        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data
-    if text[:1] in "{[":
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
 
 
 def _shown(content: bytes | str) -> str:

@@ -10,16 +10,29 @@ from pytest_jobs.world import Unreadable
 __all__ = ["Server", "client_state", "server_of", "text"]
 
 BATCH = 500
-SHARED = ("db", "host", "port", "path", "username", "password", "credential_provider", "server", "server_key", "version")
+SHARED = (
+    "db",
+    "host",
+    "port",
+    "path",
+    "username",
+    "password",
+    "credential_provider",
+    "server",
+    "server_key",
+    "version",
+)
 Seen = tuple[dict[str, Any], tuple[Unreadable, ...]]
 
 
 class Server:
-    """Owns a client of our own to one database of one Redis server."""
+    """Owns a synchronous client to one database of one Redis server, one of our own wherever that can be."""
 
-    def __init__(self, identity: tuple[Any, ...], client: Any) -> None:
+    def __init__(self, identity: tuple[Any, ...], client: Any, ours: bool = True) -> None:
         self.identity = identity
         self.client = client
+        self.ours = ours
+        self.place = f"database {identity[-1]}"
 
     def read(self, keys: Iterable[bytes], prefix: str = "redis") -> Seen:
         """Return the value of each key that exists, and whether it expires, by subject."""
@@ -31,9 +44,7 @@ class Server:
                 self._read_batch(wanted[start : start + BATCH], prefix, state, unreadable)
         return state, tuple(unreadable)
 
-    def _read_batch(
-        self, keys: list[bytes], prefix: str, state: dict[str, Any], unreadable: list[Unreadable]
-    ) -> None:
+    def _read_batch(self, keys: list[bytes], prefix: str, state: dict[str, Any], unreadable: list[Unreadable]) -> None:
         pipe = self.client.pipeline(transaction=False)
         for key in keys:
             pipe.type(key)
@@ -58,12 +69,13 @@ class Server:
     def keys(self) -> list[bytes]:
         """Return every key of the database."""
         with _no_collection():
-            return list(self.client.scan_iter(count=BATCH))
+            return [key if isinstance(key, bytes) else key.encode() for key in self.client.scan_iter(count=BATCH)]
 
     def close(self) -> None:
         """Close the connections of our own client."""
-        self.client.close()
-        self.client.connection_pool.disconnect()
+        if self.ours:
+            self.client.close()
+            self.client.connection_pool.disconnect()
 
 
 def client_state(client: Any, prefix: str = "redis") -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
@@ -85,6 +97,8 @@ def server_of(client: Any) -> Server:
     import redis
 
     pool = client.connection_pool
+    if hasattr(pool, "get_master_address"):
+        return Server(("sentinel", id(pool), 0), client, ours=False)
     given = {name: value for name, value in pool.connection_kwargs.items() if name in SHARED or name.startswith("ssl")}
     kind = _connection_class(pool.connection_class, given, redis)
     reader = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind, **given))

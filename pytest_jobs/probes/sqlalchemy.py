@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import Dialect
 from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
 from pytest_jobs.probes.base import Recorder
@@ -67,12 +68,19 @@ class SQLAlchemyProbe:
             event.listen(target, name, listener)
             self._listeners.append((target, name, listener))
 
+    def _quieten(self) -> None:
+        """Take back the flags by which SQLAlchemy knows that there are listeners, where there are none left."""
+        for target in (Engine, Dialect):
+            if not any(getattr(target.dispatch, name)._clslevel.get(target) for name in target.dispatch._event_names):
+                target._has_events = False
+
     def remove(self) -> None:
         """Stop listening."""
         for target, name, listener in self._listeners:
             event.remove(target, name, listener)
         for dialect in self._patched.values():
             del dialect.do_commit
+        self._quieten()
         self._listeners = []
         self._patched = {}
         self._databases.close()
@@ -100,19 +108,22 @@ class SQLAlchemyProbe:
     # Statements
 
     def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        return self._write(statement, parameters, context, lambda: context.dialect.do_execute(
-            cursor, statement, parameters, context
-        ))
+        return self._write(
+            statement, parameters, context, lambda: context.dialect.do_execute(cursor, statement, parameters, context)
+        )
 
     def _executemany(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        return self._write(statement, parameters, context, lambda: context.dialect.do_executemany(
-            cursor, statement, parameters, context
-        ))
+        return self._write(
+            statement,
+            parameters,
+            context,
+            lambda: context.dialect.do_executemany(cursor, statement, parameters, context),
+        )
 
     def _execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
-        return self._write(statement, (), context, lambda: context.dialect.do_execute_no_params(
-            cursor, statement, context
-        ))
+        return self._write(
+            statement, (), context, lambda: context.dialect.do_execute_no_params(cursor, statement, context)
+        )
 
     def _write(self, statement: str, parameters: Any, context: Any, run: Callable[[], Any]) -> bool:
         """Run a statement that writes; leave any other to SQLAlchemy."""
@@ -131,7 +142,7 @@ class SQLAlchemyProbe:
         self._pending.setdefault(conn, {}).update(dict.fromkeys(tables))
         self._wrote.add(conn)
         verb, table = writes[-1].verb, tables[-1]
-        effect = Effect("sql", table, f"{verb} {table}", safe=True, detail=shortened(parameters))
+        effect = Effect("sql", table, f"{verb} {table}", safe=True, detail=shortened(parameters, statement))
         with self._recorder.doing(effect, lambda: _unavailable(dialect)):
             run()
         return True

@@ -70,8 +70,12 @@ class Databases:
                 unreadable += (Unreadable("sqlalchemy", reason.partition("\n")[0]),)
                 continue
             for subject, rows in found.items():
-                references = {column: self._names.public(one, one.label, table) for column, table in rows.references.items()}
-                state[self._names.public(one, one.label, subject)] = Rows(rows.key, rows.rows, rows.surrogate, references)
+                references = {
+                    column: self._names.public(one, one.label, table) for column, table in rows.references.items()
+                }
+                state[self._names.public(one, one.label, subject)] = Rows(
+                    rows.key, rows.rows, rows.surrogate, references
+                )
             unreadable += failed
         return state, unreadable
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -12,7 +13,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from pytest_jobs.probes.running import in_new_loop
 
-__all__ = ["Checkouts", "is_commit", "roll_back", "session_owned", "depth"]
+__all__ = ["Checkouts", "depth", "is_commit", "roll_back", "session_owned"]
 
 
 class Checkouts:
@@ -49,7 +50,7 @@ def roll_back(connections: Iterable[Connection], savepoints: Mapping[Connection,
     """Roll back what a killed task did on connections: its sessions, its savepoints, its transactions."""
     for conn in list(connections):
         with suppress(Exception):
-            _run(conn.dialect, lambda conn=conn: _roll_back(conn, savepoints.get(conn)))
+            _run(conn.dialect, partial(_roll_back, conn, savepoints.get(conn)))
 
 
 def _roll_back(conn: Connection, base: int | None) -> None:

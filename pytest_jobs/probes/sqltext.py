@@ -74,6 +74,10 @@ class Statements:
             known = self._known[statement] = self._read(statement)
         return known
 
+    def known(self, statement: Any) -> tuple[str, tuple[Write, ...]] | None:
+        """Return what was read of a statement before, None for a new one."""
+        return self._known.get(statement) if isinstance(statement, str) else None
+
     def _read(self, statement: str) -> tuple[str, tuple[Write, ...]]:
         start = FIRST.match(statement)
         first = start[1].upper() if start else ""
@@ -95,7 +99,7 @@ class Statements:
         return Write(verb.upper(), ".".join(self._part(part) for part in re.findall(PART, name)))
 
     def _part(self, part: str) -> str:
-        if part[0] in "\"`[":
+        if part[0] in '"`[':
             quote = {"[": "]"}.get(part[0], part[0])
             return part[1:-1].replace(quote * 2, quote)
         return part.lower() if self._fold else part
@@ -104,10 +108,10 @@ class Statements:
 GROUPS = ("insert", "update", "delete", "merge", "truncate", "copy", "ddl")
 
 
-def shortened(parameters: Any, longest: int = 200) -> str:
-    """Return a statement's parameters as text for a failure's evidence."""
+def shortened(parameters: Any, statement: str = "", longest: int = 200) -> str:
+    """Return a statement's parameters as text for a failure's evidence, the statement itself when it has none."""
     if not parameters:
-        return ""
+        return _cut(" ".join(statement.split()), longest)
     if isinstance(parameters, Mapping):
         return _cut(", ".join(f"{name}={value!r}" for name, value in parameters.items()), longest)
     if isinstance(parameters, Iterable) and not isinstance(parameters, str | bytes):
@@ -115,7 +119,7 @@ def shortened(parameters: Any, longest: int = 200) -> str:
         many = [each for each in members if isinstance(each, list | tuple | Mapping)]
         if members and len(many) == len(members):
             rest = f" and {len(members) - 1} more" if len(members) > 1 else ""
-            return shortened(members[0], longest) + rest
+            return shortened(members[0], longest=longest) + rest
         return _cut(", ".join(map(repr, members)), longest)
     return _cut(repr(parameters), longest)
 

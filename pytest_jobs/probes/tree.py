@@ -86,7 +86,7 @@ def _subject(file: Path, root: Path, name: str | None) -> str:
     place = Path(os.path.abspath(file))
     within = TMP_PATH.match(place.as_posix())
     if within and within.end() < len(place.as_posix()):
-        return f"file:{place.as_posix()[within.end():]}"
+        return f"file:{place.as_posix()[within.end() :]}"
     if place.is_relative_to(Path.cwd()):
         return f"file:{place.relative_to(Path.cwd()).as_posix()}"
     return f"file:{file.name if file == root else file.relative_to(root).as_posix()}"

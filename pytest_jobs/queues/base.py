@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-__all__ = ["Envelope", "Host", "Outcome", "Queue"]
+__all__ = ["Envelope", "Host", "Lost", "Outcome", "Queue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,12 @@ class Outcome:
     error: BaseException | None = None
 
 
+class Lost(Protocol):
+    """How a pool's child was lost."""
+
+    timed_out: float | None
+
+
 class Host(Protocol):
     """What an adapter tells the worker while messages move."""
 
@@ -63,8 +69,19 @@ class Host(Protocol):
     def settled(self, tag: str, how: str) -> None:
         """The message with this tag was `acked`, `rejected`, `requeued` or `dropped`."""
 
-    def execute(self, job_id: str, retries: int, redelivered: bool, tag: str, run: Callable[[], Outcome]) -> Outcome:
-        """Run one execution of a delivery and record it as an attempt."""
+    def execute(
+        self,
+        job_id: str,
+        retries: int,
+        redelivered: bool,
+        tag: str,
+        limits: tuple[float | None, float | None],
+        run: Callable[[], Outcome],
+    ) -> Outcome:
+        """Run one execution of a delivery, under its soft and hard time limit (seconds), as one attempt."""
+
+    def survived(self, error: BaseException) -> "Lost | None":
+        """Return how the pool's child was lost, when the error is its death and the parent lives on."""
 
     def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the task's body itself, at the points and under the faults of this attempt."""
@@ -123,6 +140,9 @@ class Queue(Protocol):
 
     def decode(self, raw: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments a message carries."""
+
+    def soft_limit(self, limit: float) -> BaseException:
+        """Make the error that a task's soft time limit (seconds) raises in it."""
 
     def kill(self) -> None:
         """Let every worker die without cleaning up; the next delivery starts a fresh one."""

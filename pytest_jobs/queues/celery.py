@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery, _state, signals
 from celery.canvas import Signature, maybe_signature
-from celery.exceptions import NotRegistered, TaskRevokedError
+from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError
 from kombu import serialization
 from kombu.transport.virtual import Base64
 from kombu.utils.json import dumps, loads
@@ -200,10 +200,14 @@ class CeleryQueue:
         for worker in self._workers.values():
             worker.refresh()
 
+    def soft_limit(self, limit: float) -> BaseException:
+        return SoftTimeLimitExceeded(limit)
+
     def kill(self) -> None:
         for worker in list(self._workers.values()):
             worker.die()
         self._workers.clear()
+        self.takeover.forget_run_state()
 
     def decode(self, raw: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return decoded(loads(raw))

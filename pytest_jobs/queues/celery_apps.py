@@ -190,6 +190,11 @@ class Takeover:
             _state._tls.current_app, _state.default_app = kept[:2]
             _state._set_task_join_will_block(kept[2])
 
+    @staticmethod
+    def forget_run_state() -> None:
+        """Let what a worker process holds in memory die with it: requests, revokes, successful ids."""
+        worker_state.reset_state()
+
     @contextmanager
     def _globals(self) -> Iterator[None]:
         """Set aside what Celery and kombu keep per process."""

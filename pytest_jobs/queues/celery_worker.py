@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.consumer import Consumer
@@ -117,7 +118,8 @@ class InProcessPool(BasePool):
 
     def on_apply(
         self, target: Any, args: tuple[Any, ...] = (), kwargs: Any = None, callback: Any = None,
-        accept_callback: Any = None, timeout_callback: Any = None, error_callback: Any = None, **_: Any,
+        accept_callback: Any = None, timeout_callback: Any = None, error_callback: Any = None,
+        soft_timeout: float | None = None, timeout: float | None = None, **_: Any,
     ) -> None:
         request = args[2]
         flush = self.worker.consumer.perform_pending_operations
@@ -133,13 +135,31 @@ class InProcessPool(BasePool):
                 info = ExceptionInfo()
                 error_callback(info)
                 return _outcome(info.exception)
+            except BaseException as error:
+                lost = self.host.survived(error)
+                if lost is None:
+                    raise
+                return self._child_died(lost.timed_out, error_callback, timeout_callback)
             callback(result)
             failed, value, _runtime = result
             return _outcome(value.exception) if failed else Outcome("succeeded")
 
         redelivered = bool((request.get("delivery_info") or {}).get("redelivered"))
-        self.host.execute(args[1], request.get("retries") or 0, redelivered, self.worker.tag, run)
+        limits = (soft_timeout, timeout)
+        self.host.execute(args[1], request.get("retries") or 0, redelivered, self.worker.tag, limits, run)
         flush()
+
+    def _child_died(self, limit: float | None, error_callback: Any, timeout_callback: Any) -> Outcome:
+        """Tell the parent that its child is gone, as billiard does: a hard time limit, or a lost process."""
+        try:
+            if limit is not None:
+                raise TimeLimitExceeded(limit)
+            raise WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL)")
+        except (TimeLimitExceeded, WorkerLostError) as error:
+            error_callback(ExceptionInfo())
+            if limit is not None and timeout_callback is not None:
+                timeout_callback(soft=False, timeout=limit)
+            return Outcome("timed out" if limit is not None else "worker lost", error=error)
 
 
 def _outcome(error: BaseException) -> Outcome:

@@ -36,7 +36,7 @@ def test_a_row_added_twice() -> None:
     check(
         render.failure(render.Failure("shop.charge", "crash@3", compared.findings, compared.ignored, TIMELINE, REPLAY)),
         """
-charge is not idempotent at crash@3: payments 1 row -> 2 rows
+charge is not idempotent at crash@3: payments 1 -> 2 rows
 
              once     now
  payments    1 row    2 rows
@@ -73,7 +73,7 @@ def test_several_findings_worst_first() -> None:
             )
         ),
         """
-charge is not idempotent at crash@3: POST …/charges 1 request -> 2 requests (+2 more)
+charge is not idempotent at crash@3: POST …/charges 1 -> 2 requests (+2 more)
 
                                      once               now
  POST https://pay.example/charges    1 request          2 requests
@@ -142,7 +142,7 @@ def test_watched_values() -> None:
     check(
         render.failure(render.Failure("shop.charge", "late@1", compare(World(once), World(now), Ignore([])).findings)),
         """
-charge is not idempotent at late@1: outbox 1 item -> 2 items (+3 more)
+charge is not idempotent at late@1: outbox 1 -> 2 items (+3 more)
 
                  once                       now
  outbox          1 item                     2 items
@@ -164,7 +164,7 @@ def test_irreproducible() -> None:
     check(
         render.irreproducible("test_charge", compared),
         """
-two undisturbed runs of test_charge differ: payments 1 row -> 2 rows, so nothing was compared
+two undisturbed runs of test_charge differ: payments 1 -> 2 rows, so nothing was compared
 
              first run    second run
  payments    1 row        2 rows

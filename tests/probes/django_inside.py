@@ -33,7 +33,7 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.base import DELETED, Recorder
 from pytest_jobs.probes.django import (
     DjangoProbe,
     available,
@@ -417,7 +417,7 @@ def test_cache(probe, recorder):
     assert sink.effects[0].target == "cache:lock"
     assert all(effect.safe and effect.kind == "cache" for effect in sink.effects)
     assert probe.read(frozenset())[0] == {
-        "cache:lock": "me", "cache:a": 1, "cache:b": 2, "cache:old": 2, "cache:gone": None, "cache:made": 5,
+        "cache:lock": "me", "cache:a": 1, "cache:b": 2, "cache:old": 2, "cache:gone": DELETED, "cache:made": 5,
     }  # fmt: skip
 
 

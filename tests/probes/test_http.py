@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import http.client
 import threading
 import urllib.request
+import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import aiohttp
@@ -11,10 +13,12 @@ import requests
 import responses
 import urllib3
 
-from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.base import DELETED, Recorder
 from pytest_jobs.probes.http import HttpProbe, available, tidy
 
 URL = "https://pay.example/charges"
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 class Killed(BaseException):
@@ -70,6 +74,8 @@ def server():
     server.shutdown()
     thread.join()
     server.server_close()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 @pytest.fixture
@@ -310,7 +316,7 @@ def test_put_and_delete_leave_state(probe, recorder):
     requests.delete(f"{URL}/6")
     assert probe.read(frozenset())[0] == {
         f"http:PUT {URL}/7?a=1&b=2": {"cents": 500},
-        f"http:PUT {URL}/6": None,
+        f"http:PUT {URL}/6": DELETED,
     }
 
 

@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import smtplib
 import socket
 import threading
+import warnings
 from email.message import EmailMessage
 
 import aiosmtplib
@@ -9,6 +11,8 @@ import pytest
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.mail import MailProbe, available
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 class Killed(BaseException):
@@ -70,6 +74,8 @@ def server():
     server = Server()
     yield server
     server.close()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def first(*findings: Finding, task: str = "shop.tasks.charge", schedule: str = "
 @pytest.mark.parametrize(
     ("finding", "line"),
     [
-        (ROWS, "charge is not idempotent at crash@3: payments 1 row -> 2 rows"),
+        (ROWS, "charge is not idempotent at crash@3: payments 1 -> 2 rows"),
         (
             Finding("test", "the test", "passes", "assert 2 == 1"),
             "charge is not idempotent at crash@3: the test fails: assert 2 == 1",
@@ -48,7 +48,7 @@ def test_first_lines(finding: Finding, line: str) -> None:
 def test_a_long_subject_loses_its_middle_and_no_number() -> None:
     """Within 72 columns, with the count of further findings."""
     finding = Finding("effect", "POST https://pay.example.com/v1/customers/7/charges", "1 request", "2 requests")
-    assert first(finding) == "charge is not idempotent at crash@3: POST …/charges 1 request -> 2 requests"
+    assert first(finding) == "charge is not idempotent at crash@3: POST …/charges 1 -> 2 requests"
     key = Finding("state", "redis:customer:7:lock:invoice:2026:11", "", "b'1'")
     assert first(key, ROWS) == "charge is not idempotent at crash@3: redis:cus…e:2026:11: b'1' (+1 more)"
 

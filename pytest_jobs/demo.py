@@ -1,0 +1,158 @@
+"""The demonstration: a shop that charges twice, how that is found, and its repaired twin."""
+
+import difflib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+__all__ = ["demo"]
+
+VERDICT = "charge is not idempotent at twice"
+ADDONS = ["-p", "pytest_jobs.plugin", "-p", "no:cacheprovider"]
+HIDDEN = "PYTEST_ADDOPTS", "PYTEST_PLUGINS"
+
+INTRO = """\
+A small shop, in {folder}
+
+  shop.py           orders and payments in SQLite, receipts in Redis, money through a payment provider
+  billing.py        two Celery tasks: charge(order_id), which publishes send_receipt(order_id, cents)
+  test_billing.py   one test, marked @pytest.mark.idempotent
+
+No server is needed: the tasks run in this process, through Celery's own worker code.
+"""
+FOUND = """\
+1. FOUND. The test runs the task and looks at the order: right. The marker then runs the test again,
+   with every message delivered once more, as brokers do now and then (a lost ack, a restarted
+   worker, a visibility timeout), and compares what is left.
+"""
+REPAIR = """
+2. THE REPAIR. The provider recognises the order by an idempotency key, and a payment or receipt
+   that is there already is left as it is. billing_repaired.py differs from billing.py by this:
+"""
+PROVED = """
+3. PROVED. The same test, with the repaired tasks:
+"""
+LAST = """
+Next
+  - Your own task:   put @pytest.mark.idempotent on a test that runs it, and run pytest.
+  - Play with this:  {play}
+  - Read on:         https://pytest-jobs.readthedocs.io/tutorial
+"""
+BROKEN = """
+The demo did not show what it promises ({why}). Please report it, with the output above:
+https://github.com/pytest-jobs/pytest-jobs/issues
+"""
+
+
+class _Listener:
+    """Notes how the tests of one pytest run ended."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, str] = {}
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the call phase, or the phase that kept it from running."""
+        if report.when == "call" or report.failed:
+            self.ended[report.nodeid] = f"{report.outcome} {report.longreprtext}"
+
+
+def demo(keep: Path | None = None) -> int:
+    """Write the shop, show what is found, the repair and the proof.
+
+    Args:
+        keep: Where to write the shop; None writes it into a folder that is removed again.
+
+    Returns:
+        0 when both tests ended as promised, else 1.
+
+    Raises:
+        FileExistsError: When the folder to keep has files in it.
+    """
+    if keep is not None:
+        return _show(_emptied(keep), f"cd {keep} && pytest")
+    with tempfile.TemporaryDirectory(prefix="shop-") as folder:
+        return _show(Path(folder), "python -m pytest_jobs demo --keep shop && cd shop && pytest")
+
+
+def _emptied(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"--keep was given {str(folder)!r}, which has something in it already")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def _show(folder: Path, play: str) -> int:
+    _write(folder)
+    with _alone(folder):
+        print(INTRO.format(folder=folder))
+        print(FOUND)
+        found = _pytest("test_billing.py")
+        print(REPAIR)
+        print(_repair(folder))
+        print(PROVED)
+        proved = _pytest("test_billing_repaired.py")
+    why = _broken(found, proved)
+    print(BROKEN.format(why=why) if why else LAST.format(play=play))
+    return 1 if why else 0
+
+
+def _write(folder: Path) -> None:
+    for template in files("pytest_jobs").joinpath("demo_shop").iterdir():
+        if template.name.endswith(".txt"):
+            (folder / template.name.removesuffix(".txt")).write_text(template.read_text("utf-8"), "utf-8")
+
+
+def _pytest(test: str) -> str:
+    """Run one test file in this process, aloud; return how its test ended."""
+    print(f"$ pytest {test}", flush=True)
+    listener = _Listener()
+    pytest.main(["-q", "--no-header", "--tb=short", *ADDONS, test], plugins=[listener])
+    return " ".join(listener.ended.values())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Stand in the folder, with nothing of the caller's pytest and with no other plugin."""
+    before = dict(os.environ)
+    for name in HIDDEN:
+        os.environ.pop(name, None)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    written = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        with chdir(folder):
+            yield
+    finally:
+        sys.dont_write_bytecode = written
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _repair(folder: Path) -> str:
+    """Return the lines that the repair changes, three lines of context around each."""
+    before, after = ((folder / name).read_text("utf-8").splitlines() for name in ("billing.py", "billing_repaired.py"))
+    changed = difflib.unified_diff(before, after, "billing.py", "billing_repaired.py", lineterm="", n=2)
+    return "\n".join(_coloured(f"   {line}") for line in changed)
+
+
+def _coloured(line: str) -> str:
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return line
+    colour = {"-": "31", "+": "32", "@": "36"}.get(line.strip()[:1])
+    return f"\x1b[{colour}m{line}\x1b[0m" if colour else line
+
+
+def _broken(found: str, proved: str) -> str:
+    """Say what went otherwise than promised, empty for nothing."""
+    if not found.startswith("failed") or VERDICT not in found:
+        return "the double charge was not found"
+    if not proved.startswith("passed"):
+        return "the repaired tasks did not pass"
+    return ""

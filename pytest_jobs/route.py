@@ -1,0 +1,112 @@
+"""The points of one run, numbered as they are reached, and what the schedule does at them."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_jobs.probes.base import Transient
+from pytest_jobs.records import Effect
+from pytest_jobs.schedules import Schedule
+
+if TYPE_CHECKING:
+    from pytest_jobs.execution import Execution
+
+__all__ = ["Point", "Route"]
+
+MOST_POINTS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in a running task where it can be interrupted.
+
+    Attributes:
+        number: Which point of the run, from 1: the number in `crash@7`.
+        label: `billing/tasks.py:42 after POST https://…/charges`.
+        open: Whether a transaction with writes was open there.
+    """
+
+    number: int
+    label: str
+    open: bool = False
+
+
+class Route:
+    """Owns the numbering of one world's points and outgoing calls."""
+
+    def __init__(self, schedule: Schedule, record: bool, signature: Callable[[], Hashable]) -> None:
+        self.schedule = schedule
+        self.recording = record
+        self.struck = False
+        self._signature = signature
+        self._reached = 0
+        self._calls = 0
+        self._losing: Effect | None = None
+        self._classes: dict[Hashable, Point] = {}
+        self._outgoing: list[str] = []
+
+    @property
+    def lines(self) -> bool:
+        """Whether lines of project code have to be seen."""
+        return self.recording or self.schedule.kind in {"crash", "overlap"}
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """One point of each class, the last that was reached: same effects so far, same watched values."""
+        return tuple(self._classes.values())
+
+    @property
+    def outgoing(self) -> tuple[str, ...]:
+        """The labels of the outgoing calls, in order."""
+        return tuple(self._outgoing)
+
+    def line(self, execution: "Execution", where: str) -> None:
+        """A line of project code is about to run."""
+        self._reach(execution, where, f"line {where}")
+
+    def before(self, execution: "Execution", effect: Effect, error: Transient | None) -> None:
+        """An effect is about to happen."""
+        if not execution.disturbed:
+            return
+        self._reach(execution, execution.where, f"before {effect.label}")
+        if error is None:
+            return
+        self._calls += 1
+        if self.recording:
+            self._outgoing.append(effect.label)
+        if self.schedule.at != self._calls or self.struck:
+            return
+        if self.schedule.kind == "fail":
+            self.struck = True
+            execution.fail(error(), f"{self.schedule}: {effect.label} failed")
+        if self.schedule.kind == "reply-lost":
+            self._losing = effect
+
+    def after(self, execution: "Execution", effect: Effect, error: Transient | None) -> None:
+        """An effect took place."""
+        if not execution.disturbed:
+            return
+        if self._losing is effect and error is not None:
+            self._losing, self.struck = None, True
+            execution.fail(error(), f"{self.schedule}: the reply to {effect.label} was lost")
+        self._reach(execution, execution.where, f"after {effect.label}")
+
+    def _reach(self, execution: "Execution", where: str, label: str) -> None:
+        if not execution.disturbed or self._reached >= MOST_POINTS:
+            return
+        self._reached += 1
+        if self.recording:
+            done = tuple(effect.label for effect in execution.effects)
+            key = (execution.delivery, execution.retries, done, execution.open_writes, self._signature())
+            after = f" after {done[-1]}" if label.startswith("line") and done else ""
+            text = f"{where}{after}" if label.startswith("line") else f"{where} {label}".strip()
+            self._classes.pop(key, None)
+            self._classes[key] = Point(self._reached, text, execution.open_writes)
+        if self.schedule.at != self._reached or self.struck:
+            return
+        if self.schedule.kind == "crash":
+            self.struck = True
+            execution.kill(f"killed at {where} {label}" if not label.startswith("line") else f"killed at {where}")
+        if self.schedule.kind == "overlap":
+            self.struck = True
+            execution.overlap(f"overlapped at {where}")
