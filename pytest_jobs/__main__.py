@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -11,7 +12,7 @@ __all__ = ["main"]
 class _Parser(argparse.ArgumentParser):
     """Answers misuse with one sentence."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"python -m pytest_jobs: {message}; allowed is: python -m pytest_jobs demo [--keep DIR]\n")
 
 
@@ -33,9 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return demo(given.keep)
-    except (FileExistsError, NotADirectoryError) as error:
+    except FileExistsError as error:
         parser.error(str(error))
-    return 2
 
 
 if __name__ == "__main__":

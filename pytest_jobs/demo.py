@@ -18,35 +18,40 @@ ADDONS = ["-p", "pytest_jobs.plugin", "-p", "no:cacheprovider"]
 HIDDEN = "PYTEST_ADDOPTS", "PYTEST_PLUGINS"
 
 INTRO = """\
-A small shop, in {folder}
+A small shop, written to {folder}
 
-  shop.py           orders and payments in SQLite, receipts in Redis, money through a payment provider
-  billing.py        two Celery tasks: charge(order_id), which publishes send_receipt(order_id, cents)
-  test_billing.py   one test, marked @pytest.mark.idempotent
+   shop.py          orders and payments in SQLite, receipts in Redis,
+                    money through a payment provider
+   billing.py       the Celery tasks charge and send_receipt
+   test_billing.py  their test, with one line more than usual:
 
-No server is needed: the tasks run in this process, through Celery's own worker code.
-"""
-FOUND = """\
-1. FOUND. The test runs the task and looks at the order: right. The marker then runs the test again,
-   with every message delivered once more, as brokers do now and then (a lost ack, a restarted
-   worker, a visibility timeout), and compares what is left.
+{test}
+
+1. FOUND
+   charge passes its own test. The marker runs that test again and delivers
+   each message once more, as every broker does now and then (an ack is lost,
+   a worker is restarted, a visibility timeout passes). Then it compares what
+   both runs left behind: the charges, Redis, the database.
 """
 REPAIR = """
-2. THE REPAIR. The provider recognises the order by an idempotency key, and a payment or receipt
-   that is there already is left as it is. billing_repaired.py differs from billing.py by this:
+2. THE REPAIR
+   The order is the idempotency key: the payment provider recognises it, and a
+   payment or receipt that is there already is not added again.
 """
 PROVED = """
-3. PROVED. The same test, with the repaired tasks:
+3. PROVED
+   The same test with the repaired tasks. No server, no sleep, no mock of Celery:
+   its own worker code consumed, ran and acked every delivery.
 """
 LAST = """
-Next
-  - Your own task:   put @pytest.mark.idempotent on a test that runs it, and run pytest.
-  - Play with this:  {play}
-  - Read on:         https://pytest-jobs.readthedocs.io/tutorial
+NEXT
+   Your own task    put @pytest.mark.idempotent on a test that runs it; run pytest
+   Play with this   {play}
+   Read on          https://pytest-jobs.readthedocs.io/tutorial
 """
 BROKEN = """
-The demo did not show what it promises ({why}). Please report it, with the output above:
-https://github.com/pytest-jobs/pytest-jobs/issues
+The demo did not show what it promises: {why}. That is a bug of pytest-jobs:
+please report it with the output above.
 """
 
 
@@ -91,8 +96,7 @@ def _emptied(folder: Path) -> Path:
 def _show(folder: Path, play: str) -> int:
     _write(folder)
     with _alone(folder):
-        print(INTRO.format(folder=folder))
-        print(FOUND)
+        print(INTRO.format(folder=folder, test=_indented((folder / "test_billing.py").read_text("utf-8"))))
         found = _pytest("test_billing.py")
         print(REPAIR)
         print(_repair(folder))
@@ -111,7 +115,7 @@ def _write(folder: Path) -> None:
 
 def _pytest(test: str) -> str:
     """Run one test file in this process, aloud; return how its test ended."""
-    print(f"$ pytest {test}", flush=True)
+    print(f"   $ pytest {test}", flush=True)
     listener = _Listener()
     pytest.main(["-q", "--no-header", "--tb=short", *ADDONS, test], plugins=[listener])
     return " ".join(listener.ended.values())
@@ -140,6 +144,10 @@ def _repair(folder: Path) -> str:
     before, after = ((folder / name).read_text("utf-8").splitlines() for name in ("billing.py", "billing_repaired.py"))
     changed = difflib.unified_diff(before, after, "billing.py", "billing_repaired.py", lineterm="", n=2)
     return "\n".join(_coloured(f"   {line}") for line in changed)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"      {line}".rstrip() for line in text.strip().splitlines())
 
 
 def _coloured(line: str) -> str:

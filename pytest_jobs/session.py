@@ -1,6 +1,7 @@
 """One world: clock, queue, worker, faults, probes; opened together and closed together."""
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,9 @@ from pytest_jobs.world import Outcome, Unreadable, World
 
 __all__ = ["Session"]
 __tracebackhide__ = True
+
+
+PLAIN = (list, dict, set, deque)
 
 
 class _Only:
@@ -57,6 +61,7 @@ class Session:
         self.clock = Clock(options.start)
         self.recorder = Recorder()
         self.watched: list[Probe] = []
+        self._cheap: list[Probe] = []
         self.active = Active(self.recorder, roots, self._is_own_redis)
         self.ignore: list[str] = list(options.ignore)
         self._stack = ExitStack()
@@ -141,6 +146,8 @@ class Session:
         probe.install(self.recorder)
         self._stack.callback(probe.remove)
         self.watched.append(probe)
+        if isinstance(getattr(source, "__self__", source), PLAIN) or hasattr(source, "mock_calls"):
+            self._cheap.append(probe)
         self.ignore.extend(ignore)
 
     def source(self) -> Source:
@@ -168,7 +175,7 @@ class Session:
 
     def _signature(self) -> Any:
         """Sum up the watched values that are cheap to read."""
-        return tuple(repr(probe.read(frozenset())[0]) for probe in self.watched if getattr(probe, "cheap", False))
+        return tuple(repr(probe.read(frozenset())[0]) for probe in self._cheap)
 
     def _is_own_redis(self, client: Any) -> bool:
         """Tell whether a Redis client is the plugin's own: the broker's, or the result backend's."""

@@ -14,9 +14,14 @@ __all__ = ["Active"]
 KNOWN = (
     ("sqlalchemy.engine", "sqlalchemy", "SQLAlchemyProbe"),
     ("django.db", "django", "DjangoProbe"),
+    ("sqlite3", "dbapi", "DBAPIProbe"),
+    ("psycopg", "dbapi", "DBAPIProbe"),
+    ("pymysql", "dbapi", "DBAPIProbe"),
+    ("redis.client", "redis", "RedisProbe"),
     ("http.client", "http", "HttpProbe"),
     ("smtplib", "mail", "MailProbe"),
     ("aiosmtplib", "mail", "MailProbe"),
+    ("botocore.client", "objects", "ObjectsProbe"),
     ("unittest.mock", "mocks", "MockProbe"),
 )
 
@@ -46,7 +51,7 @@ class Active:
                 home = import_module(f"pytest_jobs.probes.{module}")
                 if getattr(home, "available", lambda: True)():
                     self._add((module, name), getattr(home, name))
-        if False and self._roots and ("files", "FilesProbe") not in self._made:
+        if self._roots and ("files", "FilesProbe") not in self._made:
             from pytest_jobs.probes.files import FilesProbe
 
             self._add(("files", "FilesProbe"), lambda: FilesProbe(self._roots))

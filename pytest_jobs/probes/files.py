@@ -38,7 +38,7 @@ class FilesProbe:
     A write is one effect from the opening to the closing of the file; closed or not, a killed task writes no more.
     """
 
-    name = "files"
+    name = "file"
 
     def __init__(self, roots: Iterable[str | os.PathLike[str]] = ()) -> None:
         self._roots: list[str] = []

@@ -32,7 +32,7 @@ def available() -> bool:
 class ObjectsProbe:
     """Sees calls that change something; what they leave in S3, and the items they put into DynamoDB, is state."""
 
-    name = "objects"
+    name = "object"
 
     def __init__(self) -> None:
         self._patches = Patches()
