@@ -12,7 +12,7 @@ from freezegun.api import freeze_time
 
 from pytest_jobs.errors import UsageError
 
-__all__ = ["Clock", "seconds"]
+__all__ = ["Clock", "frozen", "seconds"]
 __tracebackhide__ = True
 
 REAL_SLEEP = time.sleep
@@ -37,6 +37,11 @@ def _naive(instant: datetime) -> datetime:
     if instant.tzinfo is not None:
         instant = instant.astimezone(UTC)
     return freezegun_api.real_datetime(*instant.timetuple()[:6], instant.microsecond)  # type: ignore[no-any-return]
+
+
+def frozen() -> bool:
+    """Tell whether the test has frozen time by itself."""
+    return bool(freezegun_api.freeze_factories)
 
 
 class Clock:

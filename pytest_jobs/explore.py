@@ -8,7 +8,7 @@ from pytest_jobs import render
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.route import Point
 from pytest_jobs.schedules import ONCE, Schedule, planned
-from pytest_jobs.verdict import compare
+from pytest_jobs.verdict import Comparison, compare
 from pytest_jobs.world import Finding, World
 
 __all__ = ["Exploration", "Run", "explore", "judge"]
@@ -54,12 +54,14 @@ class Exploration:
         runs: The runs under schedules.
         vacuous: The kinds that found nothing to do.
         left_out: How many schedules the budget cut.
+        spoiled: Why the undisturbed run failed, empty when it did not.
     """
 
     first: Run | None = None
     runs: list[Run] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
     left_out: int = 0
+    spoiled: str = ""
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -74,6 +76,7 @@ def explore(
     limit: int,
     progress: Callable[[int, int], None],
     only: Schedule | None = None,
+    remembered: Sequence[str] = (),
 ) -> Exploration:
     """Run a test undisturbed, then under each schedule.
 
@@ -83,18 +86,21 @@ def explore(
         limit: The most schedules.
         progress: Told after each run how many of how many are done.
         only: The one schedule to run instead of the kinds.
+        remembered: The ids that failed the last time, tried first.
     """
     found = Exploration()
     first = run(ONCE, frozenset())
     if first.outcome != "passed" or first.world is None:
+        found.spoiled = first.message
         return found
     found.first = first
     queue = [only] if only is not None else list(_round_robin([_planned(kind, first) for kind in kinds]))
+    queue.sort(key=lambda schedule: str(schedule) not in remembered)
     found.left_out = max(len(queue) - limit, 0)
     for number, schedule in enumerate(queue[:limit], start=1):
         found.runs.append(run(schedule, frozenset(first.world.state)))
         progress(number, min(len(queue), limit))
-    tried = {one.schedule.kind for one in found.runs if one.struck}
+    tried = {one.schedule.kind for one in found.runs if one.struck} | {schedule.kind for schedule in queue[limit:]}
     found.vacuous = [kind for kind in ([only.kind] if only is not None else kinds) if kind not in tried]
     return found
 
@@ -116,10 +122,12 @@ class Judgement:
     Attributes:
         failure: The failure's text, empty when there is none.
         unused: The ignore patterns that matched nothing.
+        failing: The ids of the schedules that failed.
     """
 
     failure: str
-    unused: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
 
 
 def judge(
@@ -135,6 +143,9 @@ def judge(
         replay: Makes the command that replays a schedule.
         notes: What was not tried.
     """
+    if found.spoiled:
+        failed = Comparison((Finding("test", "the test", "passes", found.spoiled),))
+        return Judgement(render.irreproducible(name, failed))
     assert found.first is not None
     assert found.first.world is not None
     twin = compare(found.first.world, own, ignore)
@@ -173,7 +184,7 @@ def judge(
             notes=tuple(said),
         )
     )
-    return Judgement(text, ())
+    return Judgement(text, (), tuple(str(run.schedule) for run, _, _ in failing))
 
 
 def _complete(own: World, failed: World) -> bool:

@@ -3,9 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha1
+from inspect import unwrap
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pytest_jobs import render
+from pytest_jobs.clock import frozen
 from pytest_jobs.errors import RunawayJobs, UsageError
 from pytest_jobs.explore import Exploration, Run, judge
 from pytest_jobs.ignore import Ignore
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_jobs.jobs import Jobs
     from pytest_jobs.options import Options
 
-__all__ = ["Marked", "bring_to_rest", "fail_at", "verdict"]
+__all__ = ["Marked", "Order", "bring_to_rest", "fail_at", "failing_run", "options_for", "progress", "remember", "remembered", "verdict"]
 __tracebackhide__ = True
 
 
@@ -32,6 +36,11 @@ class Order(NamedTuple):
     start: datetime | None = None
     wanted: frozenset[str] = frozenset()
     record: bool = False
+
+    @property
+    def begins(self) -> datetime | None:
+        """When the clock starts; a test that froze time by itself keeps its instant."""
+        return None if frozen() else self.start
 
 
 def idempotent(
@@ -50,12 +59,14 @@ class Marked:
         ignore: Patterns of differences that are fine.
         tasks: The names of the only tasks that schedules disturb; empty for all.
         max_schedules: The most schedules; None for the ini file's.
+        implied: Whether no marker is there, but `--jobs-all`.
     """
 
     schedules: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     max_schedules: int | None = None
+    implied: bool = False
 
     @classmethod
     def of(cls, marks: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> "Marked":
@@ -92,7 +103,7 @@ def _names(tasks: Any) -> tuple[str, ...]:
     return tuple(str(getattr(task, "name", task)) for task in tasks)
 
 
-def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str) -> Run:
+def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = False) -> Run:
     """Settle what the test left, finish the schedule, read the world.
 
     Raises:
@@ -101,7 +112,7 @@ def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str) -> Run:
     session = jobs._session
     worker = session.worker
     jobs.settle()
-    if not worker.ledger.entries or not any(entry.attempts for entry in worker.ledger.entries.values()):
+    if not implied and not any(entry.attempts for entry in worker.ledger.entries.values()):
         raise AssertionError(render.no_job(test))
     session.check_faults()
     count = len(worker.deliveries)
@@ -138,28 +149,41 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
 
 
 def verdict(
-    test: str, node: str, found: Exploration, own: Run, ignore: Sequence[str]
-) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Return the failure's text (empty for none), the warnings, and the lines for the summary."""
+    test: str, node: str, found: Exploration, own: Run, ignore: Sequence[str], common: Sequence[str], implied: bool
+) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the failure's text (empty for none), the warnings, the lines for the summary, the failing schedules.
+
+    Args:
+        test: The test's name.
+        node: Its id.
+        found: What exploring brought.
+        own: The item's own, undisturbed run.
+        ignore: Which differences are fine.
+        common: Those of them that the ini file names for every test: none has to use them.
+        implied: Whether no marker is there, but `--jobs-all`.
+    """
     assert own.world is not None
     notes = [f"{found.left_out} more schedules were not tried (jobs_max_schedules)."] if found.left_out else []
     said = [f"{node}: {note}" for note in notes]
     warned = [f"the kind {kind} found nothing to do in {test}: it is vacuous, not passed" for kind in found.vacuous]
-    judgement = judge(
-        test, found, own.world, Ignore(ignore), lambda schedule: f"pytest {node} --jobs-schedule {schedule}", notes
-    )
-    warned += [f"ignore={pattern!r} of {test} matched nothing" for pattern in judgement.unused]
+    command = f"pytest {quote(node)}{' --jobs-all' if implied else ''} --jobs-schedule"
+    judgement = judge(test, found, own.world, Ignore(ignore), lambda schedule: f"{command} {schedule}", notes)
+    unused = [pattern for pattern in judgement.unused if pattern not in common]
+    warned += [f"ignore={pattern!r} of {test} matched nothing" for pattern in unused]
     said += [f"{node}: {kind} found nothing to do" for kind in found.vacuous]
-    return judgement.failure, tuple(warned), tuple(said)
+    return judgement.failure, tuple(warned), tuple(said), judgement.failing
 
 
-def fail_at(function: Callable[..., Any], message: str) -> NoReturn:
-    """Raise an AssertionError whose traceback ends at the test's own `def` line.
+def fail_at(function: Callable[..., Any], error: BaseException) -> NoReturn:
+    """Raise an error whose traceback ends at the test's own `def` line.
 
     After the body has returned no frame of the test is left; pytest prints a full text and honours the margin only when
     the last frame is the user's, so one is compiled at that place.
     """
-    code = function.__code__
+    error = error.with_traceback(None)
+    code = getattr(unwrap(function), "__code__", None)
+    if code is None:
+        raise error
     first = code.co_firstlineno
     try:
         with open(code.co_filename, encoding="utf-8") as file:
@@ -171,11 +195,11 @@ def fail_at(function: Callable[..., Any], message: str) -> NoReturn:
         line += 1
     line = line if line <= len(source) else first
     name = code.co_name if code.co_name.isidentifier() else "test"
-    text = "\n" * (first - 1) + f"def {name}(message):" + "\\\n" * (line - first) + " raise AssertionError(message)"
-    namespace: dict[str, Any] = {}
+    text = "\n" * (first - 1) + f"def {name}():" + "\\\n" * (line - first) + " raise error"
+    namespace: dict[str, Any] = {"error": error}
     exec(compile(text, code.co_filename, "exec"), namespace)  # noqa: S102 - our own text, see above
-    namespace[name](message)
-    raise AssertionError(message)
+    namespace[name]()
+    raise error
 
 
 def failing_run(schedule: Schedule, message: str, jobs: "Jobs | None") -> Run:
@@ -193,4 +217,34 @@ def failing_run(schedule: Schedule, message: str, jobs: "Jobs | None") -> Run:
 
 def options_for(options: "Options", marked: Marked) -> tuple[tuple[str, ...], int]:
     """Return the kinds and the budget of one marked test."""
-    return marked.schedules or options.schedules, marked.max_schedules or options.max_schedules
+    return options.explore or marked.schedules or options.schedules, marked.max_schedules or options.max_schedules
+
+
+def progress(item: Any) -> Callable[[int, int], None]:
+    """Return what shows `test_charge: 14/37 schedules` on a terminal, and nothing elsewhere."""
+    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not reporter.isatty or reporter.verbosity < 0:
+        return lambda done, of: None
+
+    def show(done: int, of: int) -> None:
+        text = f"{item.name}: {done}/{of} schedules" if done < of else ""
+        reporter.rewrite(text, erase=True)
+
+    return show
+
+
+def remembered(item: Any) -> tuple[str, ...]:
+    """Return the schedules that failed in this test the last time: they are tried first."""
+    cache = getattr(item.config, "cache", None)
+    return tuple(cache.get(_cache_key(item), [])) if cache is not None else ()
+
+
+def remember(item: Any, failing: Sequence[str]) -> None:
+    """Keep the schedules that failed in this test for the next time."""
+    cache = getattr(item.config, "cache", None)
+    if cache is not None and (failing or remembered(item)):
+        cache.set(_cache_key(item), list(failing[:20]))
+
+
+def _cache_key(item: Any) -> str:
+    return f"jobs/failing/{sha1(item.nodeid.encode(), usedforsecurity=False).hexdigest()}"

@@ -4,12 +4,15 @@ import importlib
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.errors import UsageError
 from pytest_jobs.schedules import kinds
 
-__all__ = ["Options"]
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["Options", "declare"]
 __tracebackhide__ = True
 
 BROKERS = ("auto", "redis", "memory")
@@ -28,6 +31,7 @@ class Options:
         ignore: Patterns of differences that are fine.
         source: Paths and importable names of project code; empty for the root directory.
         root: The directory that `source` paths are relative to.
+        explore: The kinds that every marked test gets; empty for its own.
     """
 
     app: Any = None
@@ -38,6 +42,7 @@ class Options:
     ignore: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
     root: Path | None = None
+    explore: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, **given: Any) -> "Options":
@@ -49,7 +54,7 @@ class Options:
         names = [field.name for field in fields(cls)]
         for name in given:
             if name not in names:
-                raise UsageError(f"there is no option {name!r}; allowed are {', '.join(names[:-1])}")
+                raise UsageError(f"there is no option {name!r}; allowed are {', '.join(names[:-2])}")
         if "start" in given:
             given["start"] = _instant(given["start"])
         if "schedules" in given:
@@ -115,3 +120,27 @@ def _instant(value: Any) -> datetime | None:
     if not isinstance(value, datetime):
         raise UsageError(f"jobs_start is {value!r}; allowed is an ISO instant or a datetime")
     return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def declare(parser: "pytest.Parser") -> None:
+    """Declare the ini keys and the command line."""
+    parser.addini("jobs_app", 'the Celery app, "module:attribute"; default: every live app', default="")
+    parser.addini("jobs_broker", "whose rules apply: auto, redis or memory", default="auto")
+    parser.addini("jobs_schedules", "the kinds of schedules a bare idempotent marker stands for", type="args", default=["twice"])
+    parser.addini("jobs_max_schedules", "the most schedules explored in one test", default="256")
+    parser.addini("jobs_start", "the instant the virtual clock starts at, ISO; default: now", default="")
+    parser.addini("jobs_ignore", "patterns of differences that are fine", type="linelist", default=[])
+    parser.addini("jobs_source", "what counts as project code: paths and module names", type="args", default=[])
+    group = parser.getgroup("jobs", "job resilience (pytest-jobs)")
+    group.addoption(
+        "--jobs-schedule", dest="jobs_schedule", metavar="ID", default=None,
+        help="replay one schedule, by the id a failure names",
+    )  # fmt: skip
+    group.addoption(
+        "--jobs-explore", dest="jobs_explore", metavar="KINDS", nargs="?", const="all", default=None,
+        help="give marked tests every kind of schedule, or these (comma-separated): twice,late,crash,fail,reply-lost,overlap",
+    )  # fmt: skip
+    group.addoption(
+        "--jobs-all", dest="jobs_all", action="store_true", default=False,
+        help="treat every test that runs a job as marked idempotent",
+    )  # fmt: skip

@@ -1,8 +1,7 @@
 """pytest's hooks and fixtures: they adapt, and decide nothing."""
 
-import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jobs.errors import UsageError
-from pytest_jobs.options import Options
+from pytest_jobs.errors import RunawayJobs, UsageError
+from pytest_jobs.options import Options, declare
 
 if TYPE_CHECKING:
     from pytest_jobs.explore import Exploration, Run
@@ -31,6 +30,13 @@ RUN = pytest.StashKey["Run"]()
 FOUND = pytest.StashKey["Exploration"]()
 TOLD = pytest.StashKey[bool]()
 VACUOUS = pytest.StashKey[list[str]]()
+SUBTESTS = pytest.StashKey[list[str]]()
+CLONE = pytest.StashKey[bool]()
+CALLING = pytest.StashKey[bool]()
+LEAKS = (
+    "The same test passed in its first undisturbed run: what one run leaves behind reaches the next. "
+    "Make it in a function-scoped fixture, fresh for each run."
+)
 
 
 class JobsWarning(UserWarning):
@@ -39,18 +45,7 @@ class JobsWarning(UserWarning):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the settings."""
-    parser.addini("jobs_app", 'the Celery app, "module:attribute"; default: every live app', default="")
-    parser.addini("jobs_broker", "whose rules apply: auto, redis or memory", default="auto")
-    parser.addini("jobs_schedules", "the kinds of schedules a bare idempotent marker stands for", type="args", default=["twice"])
-    parser.addini("jobs_max_schedules", "the most schedules explored in one test", default="256")
-    parser.addini("jobs_start", "the instant the virtual clock starts at, ISO; default: now", default="")
-    parser.addini("jobs_ignore", "patterns of differences that are fine", type="linelist", default=[])
-    parser.addini("jobs_source", "what counts as project code: paths and module names", type="args", default=[])
-    group = parser.getgroup("jobs", "job resilience (pytest-jobs)")
-    group.addoption(
-        "--jobs-schedule", dest="jobs_schedule", metavar="ID", default=None,
-        help="replay one schedule, by the id a failure names",
-    )  # fmt: skip
+    declare(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,7 +66,33 @@ def pytest_configure(config: pytest.Config) -> None:
             from pytest_jobs.schedules import parse
 
             parse(schedule)
+        explored = config.getoption("jobs_explore")
+        if explored is not None:
+            from pytest_jobs.schedules import kinds
+
+            found = kinds([name for name in explored.split(",") if name], "--jobs-explore")
+            config.stash[OPTIONS] = replace(config.stash[OPTIONS], explore=found)
     config.stash[VACUOUS] = []
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(_Gather(config.stash[VACUOUS]), "jobs-gather")
+
+
+class _Gather:
+    """Owns the way of the summary's lines from xdist's workers to its controller."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand over what this worker has to say."""
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output["jobs_said"] = list(self._said)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker has to say."""
+        self._said.extend(getattr(node, "workeroutput", {}).get("jobs_said", ()))
 
 
 @contextmanager
@@ -85,9 +106,12 @@ def _usage_errors() -> Iterator[None]:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Bring the fixture to marked tests that never mention it."""
-    names = getattr(item, "fixturenames", None)
-    if item.get_closest_marker("idempotent") is not None and names is not None and "jobs" not in names:
-        names.insert(0, "jobs")
+    if not isinstance(item, pytest.Function) or "jobs" in item.fixturenames:
+        return
+    if item.get_closest_marker("idempotent") is not None or item.config.getoption("jobs_all"):
+        known = _private(item)["fixtureinfo"].name2fixturedefs
+        scopes = [known[name][-1].scope if known.get(name) else "function" for name in item.fixturenames]
+        item.fixturenames.insert(scopes.index("function") if "function" in scopes else len(scopes), "jobs")
 
 
 @pytest.fixture
@@ -107,7 +131,7 @@ def jobs(request: pytest.FixtureRequest) -> "Iterator[Jobs]":
     order = item.stash.get(SCHEDULE, None) or Order(start=options.start)
     roots = [request.getfixturevalue("tmp_path")] if "tmp_path" in request.fixturenames else []
     only = marked.tasks if marked is not None else ()
-    settings = replace(options, start=order.start)
+    settings = replace(options, start=order.begins)
     with open_jobs(settings, order.schedule, roots, order.wanted, order.record, only) as held:
         item.stash[JOBS] = held
         yield held
@@ -121,6 +145,10 @@ def _marked(item: pytest.Item) -> Any:
             from pytest_jobs.marked import Marked
 
             item.stash[MARKED] = Marked.of([(mark.args, mark.kwargs) for mark in found])
+        elif item.config.getoption("jobs_all") and isinstance(item, pytest.Function):
+            from pytest_jobs.marked import Marked
+
+            item.stash[MARKED] = Marked(implied=True)
         else:
             item.stash[MARKED] = None
     return item.stash[MARKED]
@@ -140,7 +168,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         marked = _marked(item)
     except UsageError:
         marked = None
-    if marked is not None:
+    if marked is not None and isinstance(item, pytest.Function) and not item.config.getoption("setuponly", False):
         from pytest_jobs import explore, marked as judging, schedules
 
         options = item.config.stash[OPTIONS]
@@ -151,20 +179,35 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         item.stash[FOUND] = explore.explore(
             kinds, lambda schedule, wanted: _run_again(item, judging.Order(
                 schedule, start, wanted, schedule == schedules.ONCE and not {*kinds} <= {"twice", "late"}
-            )), most, lambda done, of: None,
-            schedules.parse(wanted) if wanted else None,
+            )), most, judging.progress(item), schedules.parse(wanted) if wanted else None, judging.remembered(item),
         )  # fmt: skip
     return (yield)
 
 
+class _Quiet:
+    """Owns the hooks of a clone: whatever it does, nothing is logged."""
+
+    def __init__(self, hooks: Any) -> None:
+        self._hooks = hooks
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"pytest_runtest_logreport", "pytest_exception_interact"}:
+            return lambda **_: None
+        return getattr(self._hooks, name)
+
+
+def _private(item: pytest.Item) -> dict[str, Any]:
+    """Return what a clone must share. The only place that touches pytest's private attributes."""
+    names = (("callspec", "callspec"), ("fixtureinfo", "_fixtureinfo"), ("originalname", "originalname"))
+    return {name: getattr(item, private) for name, private in names if hasattr(item, private)}
+
+
 def _clone(item: pytest.Item) -> pytest.Item:
-    """Make a fresh item of the same test. The only place that touches pytest's private attributes."""
-    extra = {
-        name: getattr(item, private)
-        for name, private in (("callspec", "callspec"), ("fixtureinfo", "_fixtureinfo"), ("originalname", "originalname"))
-        if hasattr(item, private)
-    }
-    clone: pytest.Item = type(item).from_parent(item.parent, name=item.name, **extra)
+    """Make a fresh item of the same test, which logs nothing."""
+    kind = type(item)
+    quiet = type(kind.__name__, (kind,), {"ihook": property(lambda self: _Quiet(kind.ihook.fget(self)))})  # type: ignore[attr-defined]
+    clone: pytest.Item = quiet.from_parent(item.parent, name=item.name, **_private(item))  # type: ignore[attr-defined]
+    clone.stash[CLONE] = True
     clone.own_markers[:] = item.own_markers
     clone.keywords.update(item.keywords)
     return clone
@@ -210,39 +253,81 @@ def _first_line(when: str, excinfo: pytest.ExceptionInfo[BaseException]) -> str:
 def pytest_runtest_call(item: pytest.Item) -> Any:
     """Judge after the body passed, in the test's own call phase."""
     __tracebackhide__ = True
-    result = yield
-    held, marked = item.stash.get(JOBS, None), _marked(item)
-    if marked is not None:
-        _judge(item, held)
-    elif held is not None:
-        held._session.check_faults()
-        left = held.pending + held.scheduled
-        if left:
-            _warn(item, f"jobs were still due when {item.name} ended: {', '.join(map(repr, left[:10]))}")
+    if not isinstance(item, pytest.Function):
+        return (yield)
+    subtests = item.stash[SUBTESTS] = []
+    _at_the_test(item, _refuse)
+    item.stash[CALLING] = True
+    try:
+        result = yield
+    except Exception as error:
+        found = item.stash.get(FOUND, None)
+        if found is not None and found.first is not None:
+            error.add_note(LEAKS)
+        raise
+    finally:
+        del item.stash[CALLING]
+    if not subtests:
+        _at_the_test(item, _judge)
+    elif CLONE in item.stash:
+        raise AssertionError(subtests[0])
     return result
 
 
-def _judge(item: pytest.Item, held: Any) -> None:
+def _at_the_test(item: pytest.Function, check: Callable[[pytest.Function], None]) -> None:
+    """Let what a check raises point at the test."""
     __tracebackhide__ = True
-    from pytest_jobs import jobs as holding
+    try:
+        check(item)
+    except (AssertionError, UsageError, RunawayJobs, JobsWarning) as error:
+        told = error
+    else:
+        return
+    from pytest_jobs.marked import fail_at
+
+    fail_at(item.function, told)
+
+
+def _refuse(item: pytest.Function) -> None:
+    marked = _marked(item)
+    if marked is not None and not marked.implied and JOBS not in item.stash:
+        raise UsageError(f"{item.name} is marked idempotent, but its fixture jobs is not the one of pytest-jobs; rename it")
+
+
+def _judge(item: pytest.Function) -> None:
+    held, marked = item.stash.get(JOBS, None), _marked(item)
+    if held is None:
+        return
+    if marked is None:
+        held._session.check_faults()
+        left = held.pending + held.scheduled
+        if left:
+            more = f" and {len(left) - 10} more" if len(left) > 10 else ""
+            _warn(item, f"jobs were still due when {item.name} ended: {', '.join(map(repr, left[:10]))}{more}")
+        return
     from pytest_jobs import marked as judging
 
-    if not isinstance(held, holding.Jobs):
-        raise UsageError(f"{item.name} is marked idempotent, but its fixture jobs is not the one of pytest-jobs; rename it")
     found = item.stash.get(FOUND, None)
     if found is not None:
         held._worker.wanted = found.subjects
-    own = judging.bring_to_rest(held, item.stash[SCHEDULE].schedule, item.name)
+    own = judging.bring_to_rest(held, item.stash[SCHEDULE].schedule, item.name, marked.implied)
     item.stash[RUN] = own
-    if found is None or found.first is None:
+    if found is None or (found.first is None and not found.spoiled):
         return
-    failure, warned, said = judging.verdict(item.name, item.nodeid, found, own, held._session.ignore)
+    failure, warned, said, failing = judging.verdict(
+        item.name, item.nodeid, found, own, held._session.ignore, item.config.stash[OPTIONS].ignore, marked.implied
+    )
+    judging.remember(item, failing)
     item.config.stash[VACUOUS].extend(said)
     for text in warned:
-        _warn(item, text)
+        try:
+            _warn(item, text)
+        except JobsWarning:
+            if not failure:
+                raise
     if failure:
         item.stash[TOLD] = True
-        judging.fail_at(inspect.unwrap(item.function), failure)  # type: ignore[attr-defined]
+        raise AssertionError(failure)
 
 
 def _warn(item: pytest.Item, text: str) -> None:
@@ -258,6 +343,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         return report
     if call.when == "setup" and isinstance(call.excinfo.value, UsageError):
         report.longrepr = f"UsageError: {call.excinfo.value}"
+    elif call.when == "call" and CALLING in item.stash:
+        item.stash[SUBTESTS].append(_first_line("call", call.excinfo))
+        if CLONE in item.stash:
+            report.outcome = "passed"
     elif call.when == "call" and JOBS in item.stash and TOLD not in item.stash:
         from pytest_jobs.timeline import lines
 

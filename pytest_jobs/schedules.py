@@ -28,7 +28,7 @@ class Schedule:
 
 
 ONCE = Schedule("once")
-PLAIN = {"once", "twice"}
+PLAIN = frozenset({"once", "twice"})
 
 
 def parse(text: str) -> Schedule:
