@@ -123,7 +123,7 @@ def _pytest(test: str) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Stand in the folder, with nothing of the caller's pytest and with no other plugin."""
+    """Stand in the folder, with nothing of the caller's pytest, with no other plugin, and leave nothing elsewhere."""
     before = dict(os.environ)
     for name in HIDDEN:
         os.environ.pop(name, None)
@@ -131,7 +131,8 @@ def _alone(folder: Path) -> Iterator[None]:
     written = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     try:
-        with chdir(folder):
+        with chdir(folder), tempfile.TemporaryDirectory(prefix="shop-tests-") as scratch:
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = scratch
             yield
     finally:
         sys.dont_write_bytecode = written
