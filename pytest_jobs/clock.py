@@ -69,7 +69,7 @@ class Clock:
         """Freeze time and make `time.sleep` move it."""
         if not freezegun_api.freeze_factories:
             start = self._start or freezegun_api.real_datetime.now(UTC).replace(microsecond=0)
-            self._freezer = freeze_time(_naive(start), real_asyncio=True)
+            self._freezer = freeze_time(_naive(start), real_asyncio=True, ignore=["_pytest.timing"])
             self._own = self._freezer.start()
         elif self._start is not None:
             freezegun_api.freeze_factories[-1].move_to(_naive(self._start))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_jobs.errors import UsageError
 from pytest_jobs.injected import mark_injected
 from pytest_jobs.ledger import Entry
 from pytest_jobs.probes.base import Transient
@@ -32,7 +33,8 @@ class Execution:
         self.entered = False
         self.child_only = False
         self.soft_struck = False
-        self.hung = False
+        self.hung = ""
+        self.graceful = False
         self.timed_out: float | None = None
         self.started = 0.0
         self.where = ""
@@ -88,6 +90,8 @@ class Execution:
         def faulty() -> Any:
             return self.worker.faults.around_task(task.name, self, lambda: run(*args, **kwargs))
 
+        if self.worker.source is None and self.limits != (None, None):
+            self.worker.source = self.worker.find_source()
         try:
             if self.worker.source is None:
                 self.value = faulty()
@@ -121,24 +125,39 @@ class Execution:
         """Die here: no cleanup runs, nothing is acknowledged."""
         self.fault = self.fault or how
         self.child_only = child
+        if self.trace is None:
+            raise UsageError(f"{how} struck outside the body of {self.entry.name}, where nothing can be killed")
         self.trace.kill()
         raise AssertionError("a killed trace goes on")
 
     def hang(self, how: str) -> None:
-        """Let virtual time pass until a time limit strikes."""
-        soft, hard = self.limits
-        waited = self.worker.clock.timestamp - self.started
+        """Let virtual time pass until a time limit strikes; without one, die and let the test be told."""
         self.fault = how
-        if soft is not None and not self.soft_struck and (hard is None or soft <= hard):
+        soft, hard = self.limits
+        self.sleep(max(limit for limit in (soft, hard, 0.0) if limit is not None))
+        self.hung = how
+        self.kill(how)
+
+    def sleep(self, length: float) -> None:
+        """Let virtual time pass in the task; the earlier of its time limits (seconds) strikes first."""
+        clock = self.worker.clock
+        soft, hard = self.limits
+        waited = clock.timestamp - self.started
+        ends = waited + length
+        if soft is not None and not self.soft_struck and ends >= soft and (hard is None or soft <= hard):
             self.soft_struck = True
-            self.worker.clock.advance(max(soft - waited, 0.0))
+            clock.advance(max(soft - waited, 0.0))
             raise self.worker.queue.soft_limit(soft)
-        if hard is None:
-            self.hung = True
-            self.worker.hung = how
-        self.worker.clock.advance(max((hard or 0.0) - waited, 0.0))
-        self.timed_out = hard
-        self.kill(how, child=True)
+        if hard is not None and ends >= hard:
+            clock.advance(max(hard - waited, 0.0))
+            self.timed_out = hard
+            self.kill(self.fault or f"its time limit of {hard:g} s struck", child=True)
+        clock.advance(length)
+
+    def stop(self) -> None:
+        """Be stopped by a cold shutdown: the process ends here, and closes its connections in order."""
+        self.graceful = True
+        self.kill("stopped by a cold shutdown")
 
     def fail(self, error: BaseException, how: str) -> NoReturn:
         """Raise an injected error here."""

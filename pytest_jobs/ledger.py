@@ -95,6 +95,8 @@ class Ledger:
         elif envelope.retries:
             wait = (envelope.eta - now).total_seconds() if envelope.eta is not None else 0.0
             entry.delays.append(round(max(wait, 0.0), 6))
+        elif running is None or len(running.attempts) - 1 not in running.extra:
+            entry.duplicate = False
         self.put(envelope)
         return entry
 

@@ -14,7 +14,7 @@ from pytest_jobs.errors import RunawayJobs, UsageError
 from pytest_jobs.explore import Exploration, Run, judge
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.injected import injected_failures
-from pytest_jobs.schedules import ONCE, Schedule, kinds
+from pytest_jobs.schedules import AT_CALLS, ONCE, Schedule, kinds
 from pytest_jobs.timeline import lines
 
 if TYPE_CHECKING:
@@ -116,10 +116,7 @@ def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = F
         raise AssertionError(render.no_job(test))
     session.check_faults()
     count = len(worker.deliveries)
-    if schedule.kind == "late" and schedule.at is not None and schedule.at <= count:
-        worker.route.struck = True
-        worker.redeliver(worker.deliveries[schedule.at - 1])
-        jobs.settle()
+    session.come_late(schedule)
     return _run(jobs, schedule, "passed", "", count)
 
 
@@ -127,7 +124,7 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
     """Read the world at rest; a job that gave up with the injected error is run once more first, as people do."""
     session = jobs._session
     worker = session.worker
-    gave_up = injected_failures(worker.ledger) if schedule.kind in {"fail", "reply-lost"} else ()
+    gave_up = injected_failures(worker.ledger) if schedule.has(*AT_CALLS) else ()
     for job in gave_up:
         jobs.advance(RERUN_AFTER)
         worker.redeliver(worker.ledger.entries[job].last)

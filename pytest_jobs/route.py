@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_jobs.probes.base import Transient
 from pytest_jobs.records import Effect
-from pytest_jobs.schedules import Schedule
+from pytest_jobs.schedules import AT_POINTS, Schedule
 
 if TYPE_CHECKING:
     from pytest_jobs.execution import Execution
@@ -37,7 +37,8 @@ class Route:
     def __init__(self, schedule: Schedule, record: bool, signature: Callable[[], Hashable]) -> None:
         self.schedule = schedule
         self.recording = record
-        self.struck = False
+        self.untouched = [step for step in schedule.steps if step.kind != "once"]
+        self._doubling = False
         self._signature = signature
         self._reached = 0
         self._calls = 0
@@ -48,7 +49,29 @@ class Route:
     @property
     def lines(self) -> bool:
         """Whether lines of project code have to be seen."""
-        return self.recording or self.schedule.kind in {"crash", "overlap"}
+        return self.recording or self.schedule.has(*AT_POINTS)
+
+    @property
+    def struck(self) -> bool:
+        """Whether every fault of the schedule found something to do."""
+        return not self.untouched
+
+    @property
+    def doubles(self) -> bool:
+        """Whether a delivery that succeeded now comes again at once."""
+        if self.strikes("twice", None):
+            self._doubling = True
+        return self._doubling
+
+    def strikes(self, kind: str, at: int | None) -> bool:
+        """Tell whether a fault of this kind is next, and strikes here; count it as struck."""
+        if not self._next(kind, at):
+            return False
+        del self.untouched[0]
+        return True
+
+    def _next(self, kind: str, at: int | None) -> bool:
+        return bool(self.untouched) and self.untouched[0].kind == kind and self.untouched[0].at == at
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -74,12 +97,9 @@ class Route:
         self._calls += 1
         if self.recording:
             self._outgoing.append(effect.label)
-        if self.schedule.at != self._calls or self.struck:
-            return
-        if self.schedule.kind == "fail":
-            self.struck = True
+        if self.strikes("fail", self._calls):
             execution.fail(error(), f"{self.schedule}: {effect.label} failed")
-        if self.schedule.kind == "reply-lost":
+        if self._next("reply-lost", self._calls):
             self._losing = effect
 
     def after(self, execution: "Execution", effect: Effect, error: Transient | None) -> None:
@@ -87,7 +107,8 @@ class Route:
         if not execution.disturbed:
             return
         if self._losing is effect and error is not None:
-            self._losing, self.struck = None, True
+            self._losing = None
+            del self.untouched[0]
             execution.fail(error(), f"{self.schedule}: the reply to {effect.label} was lost")
         self._reach(execution, execution.where, f"after {effect.label}")
 
@@ -102,11 +123,7 @@ class Route:
             text = f"{where}{after}" if label.startswith("line") else f"{where} {label}".strip()
             self._classes.pop(key, None)
             self._classes[key] = Point(self._reached, text, execution.open_writes)
-        if self.schedule.at != self._reached or self.struck:
-            return
-        if self.schedule.kind == "crash":
-            self.struck = True
+        if self.strikes("crash", self._reached):
             execution.kill(f"killed at {where} {label}" if not label.startswith("line") else f"killed at {where}")
-        if self.schedule.kind == "overlap":
-            self.struck = True
+        if self.strikes("overlap", self._reached):
             execution.overlap(f"overlapped at {where}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pytest_jobs.errors import UsageError
 
-__all__ = ["KINDS", "ONCE", "Schedule", "kinds", "parse", "planned"]
+__all__ = ["AT_CALLS", "AT_POINTS", "KINDS", "ONCE", "Schedule", "chained", "kinds", "parse", "planned"]
 
 KINDS = ("twice", "late", "crash", "fail", "reply-lost", "overlap")
 
@@ -18,17 +18,31 @@ class Schedule:
     Attributes:
         kind: `once` or one of `KINDS`.
         at: Which delivery or point it strikes, from 1; None when it strikes all.
+        then: What strikes after it: `crash@3+crash@9`.
     """
 
     kind: str
     at: int | None = None
+    then: "Schedule | None" = None
+
+    @property
+    def steps(self) -> tuple["Schedule", ...]:
+        """Each of its faults by itself, in order."""
+        return (Schedule(self.kind, self.at), *(self.then.steps if self.then is not None else ()))
+
+    def has(self, *kinds: str) -> bool:
+        """Tell whether a fault of any of these kinds is in it."""
+        return any(step.kind in kinds for step in self.steps)
 
     def __str__(self) -> str:
-        return self.kind if self.at is None else f"{self.kind}@{self.at}"
+        own = self.kind if self.at is None else f"{self.kind}@{self.at}"
+        return own if self.then is None else f"{own}+{self.then}"
 
 
 ONCE = Schedule("once")
 PLAIN = frozenset({"once", "twice"})
+AT_POINTS = frozenset({"crash", "overlap"})
+AT_CALLS = frozenset({"fail", "reply-lost"})
 
 
 def parse(text: str) -> Schedule:
@@ -37,12 +51,31 @@ def parse(text: str) -> Schedule:
     Raises:
         UsageError: When it is none.
     """
+    steps = [_step(part) for part in text.split("+")] if isinstance(text, str) else [None]
+    if None in steps or (len(steps) > 1 and any(step == ONCE for step in steps)):
+        raise UsageError(
+            f"{text!r} is no schedule; allowed are once, twice, {', '.join(f'{kind}@N' for kind in KINDS[1:])}, "
+            "and several joined by +"
+        )
+    return chained([step for step in steps if step is not None])
+
+
+def _step(text: str) -> Schedule | None:
     match = re.fullmatch(r"([a-z-]+)(?:@([1-9]\d*))?", text.strip())
-    if match is not None:
-        kind, at = match[1], match[2]
-        if (kind in PLAIN and at is None) or (kind in KINDS and kind not in PLAIN and at is not None):
-            return Schedule(kind, int(at) if at is not None else None)
-    raise UsageError(f"{text!r} is no schedule; allowed are once, twice, and {', '.join(f'{k}@N' for k in KINDS[1:])}")
+    if match is None:
+        return None
+    kind, at = match[1], match[2]
+    if kind in PLAIN:
+        return Schedule(kind) if at is None else None
+    return Schedule(kind, int(at)) if kind in KINDS and at is not None else None
+
+
+def chained(steps: Sequence[Schedule]) -> Schedule:
+    """Return the schedule of several faults, one after the other."""
+    whole: Schedule | None = None
+    for step in reversed(steps):
+        whole = Schedule(step.kind, step.at, whole)
+    return whole or ONCE
 
 
 def kinds(names: Iterable[str], where: str) -> tuple[str, ...]:

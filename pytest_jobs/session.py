@@ -90,6 +90,7 @@ class Session:
             self.active.refresh()
             self.worker.on_execute = self.active.refresh
             self.worker.on_death = self._forget
+            self.worker.find_source = self.source
             self.worker.signatures = self._signature
             self.worker.keep_lost = "lost" in self.ignore
             if self.worker.route.lines:
@@ -134,6 +135,20 @@ class Session:
         self.worker.redeliver(entry.last)
         return self.job(entry.id)
 
+    def come_late(self, schedule: Schedule, since: int = 0) -> None:
+        """Deliver once more, now that everything else is done, what a schedule names; settle after it.
+
+        Args:
+            schedule: The schedule.
+            since: How many deliveries there were before it began.
+        """
+        first = list(self.worker.deliveries[since:])
+        for step in schedule.steps:
+            if step.kind == "late" and step.at is not None and step.at <= len(first):
+                if self.worker.route.strikes("late", step.at):
+                    self.worker.redeliver(first[step.at - 1])
+                    self.worker.settle(self.settle_limit)
+
     def postpone(self, task: Any, by: Any, times: int) -> Fault:
         """Arm a delay of deliveries."""
         return self.faults.delivery(self.queue, "postpone", task, times, seconds(by, "jobs.postpone"))
@@ -159,14 +174,12 @@ class Session:
 
     def crash(self, target: Any, times: int, after: bool, child: bool) -> Fault:
         """Arm a kill."""
-        if self.worker.source is None:
-            self.worker.source = self.source()
+        self.worker.source = self.worker.source or self.source()
         return self.faults.crash(self.queue, target, times, after, child, self.worker.source)
 
     def hang(self, target: Any, times: int) -> Fault:
         """Arm a call that never returns."""
-        if self.worker.source is None:
-            self.worker.source = self.source()
+        self.worker.source = self.worker.source or self.source()
         return self.faults.hang(self.queue, target, times)
 
     def _forget(self) -> None:

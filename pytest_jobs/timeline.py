@@ -7,19 +7,19 @@ from pytest_jobs.records import Attempt
 from pytest_jobs.render import timeline_line
 
 if TYPE_CHECKING:
-    from pytest_jobs.worker import Worker
+    from pytest_jobs.hosting import Hosting
 
 __all__ = ["lines"]
 
 
-def lines(worker: "Worker", last: int | None = None) -> tuple[str, ...]:
+def lines(worker: "Hosting", last: int | None = None) -> tuple[str, ...]:
     """Return the timeline of a worker's run, or its last lines."""
     events = worker.ledger.events
     shown = events if last is None else events[-last:]
     return tuple(_line(worker, event) for event in shown)
 
 
-def _line(worker: "Worker", event: Event) -> str:
+def _line(worker: "Hosting", event: Event) -> str:
     entry = worker.ledger.entries[event.job]
     elapsed = event.at - worker.began
     call = _call(worker, entry)
@@ -38,7 +38,7 @@ def _words(attempt: Attempt, settled: str) -> list[str]:
     return [*words, settled]
 
 
-def _call(worker: "Worker", entry: Entry) -> str:
+def _call(worker: "Hosting", entry: Entry) -> str:
     job = worker.ledger.job(entry, worker.clock.now)
     given = [*map(repr, job.args), *(f"{name}={value!r}" for name, value in job.kwargs.items())]
     return f"{entry.name.rpartition('.')[2]}({', '.join(given)})"

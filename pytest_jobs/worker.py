@@ -1,76 +1,37 @@
 """The worker: pull a message, wait for its time, deliver it, record what happened."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from pytest_jobs.clock import Clock, Delta, seconds
-from pytest_jobs.errors import RunawayJobs, UsageError, WouldWaitForever
+from pytest_jobs.errors import UsageError, WouldWaitForever
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
-from pytest_jobs.ledger import Entry, Ledger
+from pytest_jobs.hosting import MOST_DELIVERIES, Call, Hosting
 from pytest_jobs.probes.base import Recorder
-from pytest_jobs.queues.base import Envelope, Outcome, Queue
-from pytest_jobs.records import Effect, JobList
-from pytest_jobs.render import runaway
-from pytest_jobs.route import Route
+from pytest_jobs.queues.base import Envelope, Queue
+from pytest_jobs.records import JobList
+from pytest_jobs.render_checks import hung
 from pytest_jobs.schedules import Schedule
+from pytest_jobs.stuck import runaway, why_never
 
 __all__ = ["Worker"]
 __tracebackhide__ = True
 
-MOST_DELIVERIES = 10_000
 MOST_OF_ONE_JOB = 1_000
 YEAR = timedelta(days=366)
 
 
-class _Call:
-    """One call of drain, advance or settle: what it may run, and what it ran."""
-
-    def __init__(self, worker: "Worker", accept: Callable[[Envelope], bool], limit: int | None) -> None:
-        self.accept = accept
-        self.limit = limit
-        self.ran: dict[str, None] = {}
-        self.seen: dict[str, int] = {}
-        self.deliveries = 0
-        self.held: list[Envelope] = []
-        self.most = MOST_DELIVERIES + worker.ledger.live
-
-    @property
-    def full(self) -> bool:
-        return self.limit is not None and self.deliveries >= self.limit
-
-
-class Worker:
-    """Owns the loop of one world, and answers what the queue's adapter tells."""
+class Worker(Hosting):
+    """Owns the loop of one world: which delivery comes next, and when."""
 
     def __init__(
         self, queue: Queue, clock: Clock, recorder: Recorder, faults: Faults, schedule: Schedule, record: bool = False
     ) -> None:
-        self.queue = queue
-        self.clock = clock
-        self.recorder = recorder
-        self.faults = faults
-        self.schedule = schedule
-        self.ledger = Ledger(queue.decode)
-        self.current: Execution | None = None
-        self.deliveries: list[Envelope] = []
-        self.route = Route(schedule, record, self._signature)
-        self.signatures: Callable[[], Hashable] = lambda: None
-        self.source: Any = None
-        self.only: frozenset[str] = frozenset()
-        self.on_death: Callable[[], None] = lambda: None
-        self.keep_lost = False
-        self.on_execute: Callable[[], None] = lambda: None
-        self.wanted: frozenset[str] = frozenset()
-        self._numbers: dict[str, int] = {}
-        self._calls: list[_Call] = []
+        super().__init__(queue, clock, recorder, faults, schedule, record)
         self._postponed: list[tuple[datetime, Envelope]] = []
-        self._extra: set[str] = set()
-        self._again: list[Envelope] = []
-        self.began = clock.now
-        self.effects: list[Effect] = []
 
     # The loop
 
@@ -108,7 +69,7 @@ class Worker:
             self._run_until(call, until)
             due = self._next_due()
             if due is not None:
-                raise self._runaway(f"something is still due at {due:%Y-%m-%d %H:%M:%S}, beyond the limit of settle", None)
+                raise runaway(self, f"something is still due at {due:%Y-%m-%d %H:%M:%S}, beyond the limit of settle", None)
         return self._ran(call)
 
     def wait(self, ready: Callable[[], bool], timeout: float | None, job: str) -> None:
@@ -125,7 +86,7 @@ class Worker:
                     self._move(until)
                     return
                 else:
-                    raise WouldWaitForever(self._why_never(job))
+                    raise WouldWaitForever(why_never(self, job))
 
     def glance(self) -> None:
         """Run what is due when test code looks at a result."""
@@ -134,17 +95,17 @@ class Worker:
 
     def redeliver(self, envelope: Envelope) -> None:
         """Deliver a message once more and run what is due."""
-        copy = self.queue.copy(envelope, redelivered=True)
-        self._extra.add(copy.tag)
-        self.queue.put(copy, front=True)
+        self.queue.put(self._another(envelope), front=True)
         self.drain()
 
     def slept(self, length: float) -> None:
         """Let `time.sleep` pass: in a task only time, in test code what becomes due runs too."""
-        if self.current is None and not self._calls:
-            self.advance(length)
-        else:
+        if self.current is not None:
+            self.current.sleep(length)
+        elif self._calls:
             self.clock.advance(length)
+        else:
+            self.advance(length)
 
     def run_inline(self, job_id: str, propagate: bool) -> None:
         """Settle at once after a publish from test code of an app that was eager."""
@@ -156,12 +117,12 @@ class Worker:
     @contextmanager
     def _call(
         self, accept: Callable[[Envelope], bool] = lambda _: True, limit: int | None = None, nested: bool = False
-    ) -> Iterator[_Call]:
+    ) -> Iterator[Call]:
         if self.current is not None and not nested:
             raise UsageError(
                 f"jobs was told to run jobs from inside the task {self.current.entry.name}; only test code may do that"
             )
-        call = _Call(self, accept, limit)
+        call = Call(self, accept, limit)
         self._calls.append(call)
         try:
             yield call
@@ -170,7 +131,7 @@ class Worker:
             for envelope in reversed(call.held):
                 self.queue.put(envelope, front=True)
 
-    def _run_until(self, call: _Call, until: datetime) -> None:
+    def _run_until(self, call: Call, until: datetime) -> None:
         while True:
             self._run_ready(call)
             due = self._next_due()
@@ -178,11 +139,11 @@ class Worker:
                 return
             self._move(due)
 
-    def _run_ready(self, call: _Call) -> None:
+    def _run_ready(self, call: Call) -> None:
         while not call.full and self._step(call):
             pass
 
-    def _step(self, call: _Call) -> bool:
+    def _step(self, call: Call) -> bool:
         """Do one thing that is due now; return whether there was one."""
         now = self.clock.now
         for item in [item for item in self._postponed if item[0] <= now]:
@@ -198,13 +159,13 @@ class Worker:
         self._deliver(call, envelope)
         return True
 
-    def _deliver(self, call: _Call, envelope: Envelope) -> None:
+    def _deliver(self, call: Call, envelope: Envelope) -> None:
         call.deliveries += 1
         seen = call.seen[envelope.id] = call.seen.get(envelope.id, 0) + 1
         if call.deliveries > call.most:
-            raise self._runaway(f"{MOST_DELIVERIES:,} deliveries in one call", envelope)
+            raise runaway(self, f"{MOST_DELIVERIES:,} deliveries in one call", envelope)
         if seen > MOST_OF_ONE_JOB:
-            raise self._runaway(f"{seen - 1:,} deliveries of one job in one call", envelope)
+            raise runaway(self, f"{seen - 1:,} deliveries of one job in one call", envelope)
         struck = self.faults.on_delivery(envelope)
         if struck is not None:
             self._strike(struck.kind, struck, envelope)
@@ -224,7 +185,12 @@ class Worker:
             if execution is None:
                 raise
         self.on_death()
-        self.queue.kill()
+        if execution.graceful:
+            self.queue.shutdown()
+        else:
+            self.queue.kill()
+        if execution.hung:
+            raise AssertionError(hung(execution.entry.name, execution.hung))
         entry = execution.entry
         if self.keep_lost and entry.state is None and not entry.copies:
             self.queue.put(self.queue.copy(execution.envelope, redelivered=True))
@@ -243,8 +209,7 @@ class Worker:
 
     def overlap(self, execution: Execution) -> None:
         """Deliver the running message again, to its end, while the first delivery stands still."""
-        copy = self.queue.copy(execution.envelope, redelivered=True)
-        self._extra.add(copy.tag)
+        copy = self._another(execution.envelope)
         self.ledger.put(copy)
         with self._call(nested=True):
             self.current, kept = None, self.current
@@ -253,21 +218,11 @@ class Worker:
             finally:
                 self.current = kept
 
-    def disturbs(self, entry: Entry) -> bool:
-        """Whether the schedule is about this job."""
-        return not self.only or entry.name in self.only
-
-    def _signature(self) -> Hashable:
-        with self.recorder.paused():
-            return self.signatures()
-
     def _strike(self, kind: str, fault: Any, envelope: Envelope) -> None:
         """Lose, double or hold back one message."""
         entry = self.ledger.entries[envelope.id]
         if kind == "duplicate":
-            copy = self.queue.copy(envelope, redelivered=True)
-            self._extra.add(copy.tag)
-            self.queue.put(copy)
+            self.queue.put(self._another(envelope))
         else:
             self.ledger.dropped(envelope)
             if kind == "postpone":
@@ -286,98 +241,6 @@ class Worker:
         if instant > self.clock.now:
             self.clock.move_to(instant)
 
-    def _ran(self, call: _Call) -> JobList:
+    def _ran(self, call: Call) -> JobList:
         now = self.clock.now
         return JobList(self.ledger.job(self.ledger.entries[job], now) for job in call.ran if job in self.ledger.entries)
-
-    # What the adapter tells
-
-    def published(self, envelope: Envelope) -> None:
-        self.ledger.published(envelope, self.clock.now, self.current.entry if self.current is not None else None)
-        if self.current is not None:
-            self.current.spawned(envelope)
-
-    def put(self, envelope: Envelope) -> None:
-        self.ledger.put(envelope)
-
-    def fetched(self, envelope: Envelope) -> None:
-        if self.ledger.fetched(envelope) is not None:
-            self.deliveries.append(envelope)
-            self._numbers[envelope.tag] = len(self.deliveries)
-
-    def number_of(self, tag: str) -> int:
-        """Return which delivery of the run a tag last came with, from 1."""
-        return self._numbers.get(tag, len(self.deliveries))
-
-    def settled(self, tag: str, how: str) -> None:
-        self.ledger.settled(tag, how)
-
-    def ended(self, job_id: str, state: str, error: BaseException | None) -> None:
-        entry = self.ledger.entries.get(job_id)
-        if entry is not None:
-            entry.conclude(state, None, error, self.clock.now)
-            self.ledger.note(self.clock.now, job_id, entry.deliveries, 0, state)
-
-    def publishing(self) -> bool:
-        return self.current is None and not self._calls
-
-    def survived(self, error: BaseException) -> Execution | None:
-        """Return the execution whose kill took only the pool's child."""
-        execution = getattr(getattr(error, "trace", None), "owner", None)
-        if isinstance(execution, Execution) and execution.child_only:
-            execution.trace.close()
-            self.on_death()
-            return execution
-        return None
-
-    def execute(
-        self, job_id: str, retries: int, redelivered: bool, tag: str,
-        limits: tuple[float | None, float | None], run: Callable[[], Outcome],
-    ) -> Outcome:  # fmt: skip
-        entry = self.ledger.entries[job_id]
-        for call in self._calls:
-            call.ran.setdefault(job_id)
-        self.on_execute()
-        execution = Execution(self, entry, retries, redelivered, tag, tag in self._extra)
-        execution.limits = limits
-        outer, self.current = self.current, execution
-        kept, self.recorder.sink = self.recorder.sink, execution
-        try:
-            outcome = execution.run(run)
-        finally:
-            self.current, self.recorder.sink = outer, kept
-        if self.schedule.kind == "twice" and execution.attempt.outcome == "succeeded" and execution.disturbed:
-            if not entry.duplicate:
-                copy = self.queue.copy(entry.last, redelivered=True)
-                self._extra.add(copy.tag)
-                self._again.append(copy)
-                self.route.struck = True
-        return outcome
-
-    def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        current = self.current
-        if current is None or current.entered or task.request.id != current.entry.id:
-            return run(*args, **kwargs)
-        return current.body(task, run, args, kwargs)
-
-    # What is told when jobs do not come to rest
-
-    def _runaway(self, reason: str, envelope: Envelope | None) -> RunawayJobs:
-        from pytest_jobs.timeline import lines
-
-        waiting = [entry for entry in self.ledger.entries.values() if entry.copies and entry.state is None]
-        name = envelope.name if envelope is not None else (waiting[0].name if waiting else "?")
-        scheduled = [self._scheduled_line(entry) for entry in waiting[:5]]
-        return RunawayJobs(runaway(reason, name, len(waiting), lines(self, last=6), scheduled))
-
-    def _scheduled_line(self, entry: Entry) -> str:
-        etas = [copy.envelope.eta for copy in entry.copies.values() if copy.envelope.eta is not None]
-        when = f" due {min(etas):%Y-%m-%d %H:%M:%S}" if etas else " due now"
-        return f"{entry.name}{when}, after {len(entry.attempts)} attempts"
-
-    def _why_never(self, job: str) -> str:
-        entry = self.ledger.entries.get(job)
-        if entry is None:
-            return f"a result was waited for, but no job {job} was ever published here: it would wait for ever"
-        state = self.ledger.state(entry, self.clock.now)
-        return f"the result of {entry.name} was waited for, but the job is {state} and nothing is left to run"

@@ -144,6 +144,12 @@ class Queue(Protocol):
     def soft_limit(self, limit: float) -> BaseException:
         """Make the error that a task's soft time limit (seconds) raises in it."""
 
+    def marked(self, envelope: Envelope) -> Envelope:
+        """Return the message marked as redelivered, under the same tag."""
+
+    def shutdown(self) -> None:
+        """Let every worker end in order: what it holds goes back to the broker; the next delivery starts a fresh one."""
+
     def kill(self) -> None:
         """Let every worker die without cleaning up; the next delivery starts a fresh one."""
 

@@ -154,14 +154,17 @@ class CeleryQueue:
             channel._put(envelope.queue, message)
 
     def copy(self, envelope: Envelope, *, redelivered: bool) -> Envelope:
-        message = loads(envelope.raw)
+        message = loads((self.marked(envelope) if redelivered else envelope).raw)
         message["properties"]["delivery_tag"] = uuid()
-        if redelivered:
-            message["headers"]["redelivered"] = True
-            message["properties"]["delivery_info"]["redelivered"] = True
         copied = _envelope(envelope.broker, envelope.queue, message, dumps(message))
         assert copied is not None
         return replace(copied, payload=message)
+
+    def marked(self, envelope: Envelope) -> Envelope:
+        message = loads(envelope.raw)
+        message["headers"]["redelivered"] = True
+        message["properties"]["delivery_info"]["redelivered"] = True
+        return replace(envelope, raw=dumps(message), payload=message, redelivered=True)
 
     def deliver(self, envelope: Envelope) -> None:
         if envelope.payload is None:
@@ -206,6 +209,12 @@ class CeleryQueue:
     def kill(self) -> None:
         for worker in list(self._workers.values()):
             worker.die()
+        self._workers.clear()
+        self.takeover.forget_run_state()
+
+    def shutdown(self) -> None:
+        for worker in list(self._workers.values()):
+            worker.end()
         self._workers.clear()
         self.takeover.forget_run_state()
 

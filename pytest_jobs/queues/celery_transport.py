@@ -232,6 +232,8 @@ class MemoryChannel(_Hooked):
             self.hooks.on_settle(tag, "requeued")
             self._restore(message)
 
+    close_in_order = lose_connection
+
 
 class RedisChannel(_Hooked, kombu_redis.Channel):
     """A channel of kombu's Redis transport on an in-process server."""
@@ -302,6 +304,11 @@ class RedisChannel(_Hooked, kombu_redis.Channel):
         """Die as a process dies: nothing is restored before the visibility timeout."""
         self.qos._on_collect.cancel()
         self.qos._delivered.clear()
+
+    def close_in_order(self) -> None:
+        """Close as kombu does: what was unacknowledged goes back to the front of its queue."""
+        self.qos._on_collect.cancel()
+        self.qos.restore_unacked()
 
 
 class _MemoryTransport(virtual.Transport):

@@ -251,6 +251,12 @@ class AppWorker:
         self.channel.lose_connection()
         self.close()
 
+    def end(self) -> None:
+        """End as after a shutdown: what waits for its time or was never acknowledged goes back to the broker."""
+        self.timer.clear()
+        self.channel.close_in_order()
+        self.close()
+
     def close(self) -> None:
         """Let go of everything this worker holds."""
         self.channel.qos._on_collect.cancel()

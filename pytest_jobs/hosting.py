@@ -1,0 +1,145 @@
+"""What happens inside a delivery: the worker's answers to the queue's adapter, and what it writes down."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from pytest_jobs.clock import Clock
+from pytest_jobs.execution import Execution
+from pytest_jobs.faults import Faults
+from pytest_jobs.ledger import Entry, Ledger
+from pytest_jobs.probes.base import Recorder
+from pytest_jobs.queues.base import Envelope, Outcome, Queue
+from pytest_jobs.records import Effect
+from pytest_jobs.route import Route
+from pytest_jobs.schedules import Schedule
+
+__all__ = ["MOST_DELIVERIES", "Call", "Hosting"]
+__tracebackhide__ = True
+
+MOST_DELIVERIES = 10_000
+
+
+class Call:
+    """One call of drain, advance or settle: what it may run, and what it ran."""
+
+    def __init__(self, hosting: "Hosting", accept: Callable[[Envelope], bool], limit: int | None) -> None:
+        self.accept = accept
+        self.limit = limit
+        self.ran: dict[str, None] = {}
+        self.seen: dict[str, int] = {}
+        self.deliveries = 0
+        self.held: list[Envelope] = []
+        self.most = MOST_DELIVERIES + hosting.ledger.live
+
+    @property
+    def full(self) -> bool:
+        return self.limit is not None and self.deliveries >= self.limit
+
+
+class Hosting:
+    """Owns what is known of one world's deliveries, and the execution that is running."""
+
+    def __init__(
+        self, queue: Queue, clock: Clock, recorder: Recorder, faults: Faults, schedule: Schedule, record: bool = False
+    ) -> None:
+        self.queue = queue
+        self.clock = clock
+        self.recorder = recorder
+        self.faults = faults
+        self.schedule = schedule
+        self.ledger = Ledger(queue.decode)
+        self.current: Execution | None = None
+        self.deliveries: list[Envelope] = []
+        self.effects: list[Effect] = []
+        self.began = clock.now
+        self.route = Route(schedule, record, self._signature)
+        self.signatures: Callable[[], Hashable] = lambda: None
+        self.source: Any = None
+        self.find_source: Callable[[], Any] = lambda: None
+        self.only: frozenset[str] = frozenset()
+        self.on_death: Callable[[], None] = lambda: None
+        self.on_execute: Callable[[], None] = lambda: None
+        self.keep_lost = False
+        self.wanted: frozenset[str] = frozenset()
+        self._numbers: dict[str, int] = {}
+        self._calls: list[Call] = []
+        self._extra: set[str] = set()
+        self._again: list[Envelope] = []
+
+    def disturbs(self, entry: Entry) -> bool:
+        """Whether the schedule is about this job."""
+        return not self.only or entry.name in self.only
+
+    def _signature(self) -> Hashable:
+        with self.recorder.paused():
+            return self.signatures()
+
+    def _another(self, envelope: Envelope) -> Envelope:
+        """Make another copy of a message, marked as redelivered and noted as our doing."""
+        copy = self.queue.copy(envelope, redelivered=True)
+        self._extra.add(copy.tag)
+        return copy
+
+    def published(self, envelope: Envelope) -> None:
+        self.ledger.published(envelope, self.clock.now, self.current.entry if self.current is not None else None)
+        if self.current is not None:
+            self.current.spawned(envelope)
+
+    def put(self, envelope: Envelope) -> None:
+        self.ledger.put(envelope)
+
+    def fetched(self, envelope: Envelope) -> None:
+        if self.ledger.fetched(envelope) is not None:
+            self.deliveries.append(envelope)
+            self._numbers[envelope.tag] = len(self.deliveries)
+
+    def number_of(self, tag: str) -> int:
+        """Return which delivery of the run a tag last came with, from 1."""
+        return self._numbers.get(tag, len(self.deliveries))
+
+    def settled(self, tag: str, how: str) -> None:
+        self.ledger.settled(tag, how)
+
+    def ended(self, job_id: str, state: str, error: BaseException | None) -> None:
+        entry = self.ledger.entries.get(job_id)
+        if entry is not None:
+            entry.conclude(state, None, error, self.clock.now)
+            self.ledger.note(self.clock.now, job_id, entry.deliveries, 0, state)
+
+    def publishing(self) -> bool:
+        return self.current is None and not self._calls
+
+    def survived(self, error: BaseException) -> Execution | None:
+        """Return the execution whose kill took only the pool's child."""
+        execution = getattr(getattr(error, "trace", None), "owner", None)
+        if isinstance(execution, Execution) and execution.child_only:
+            execution.trace.close()
+            self.on_death()
+            return execution
+        return None
+
+    def execute(
+        self, job_id: str, retries: int, redelivered: bool, tag: str,
+        limits: tuple[float | None, float | None], run: Callable[[], Outcome],
+    ) -> Outcome:  # fmt: skip
+        entry = self.ledger.entries[job_id]
+        for call in self._calls:
+            call.ran.setdefault(job_id)
+        self.on_execute()
+        execution = Execution(self, entry, retries, redelivered, tag, tag in self._extra)
+        execution.limits = limits
+        outer, self.current = self.current, execution
+        kept, self.recorder.sink = self.recorder.sink, execution
+        try:
+            outcome = execution.run(run)
+        finally:
+            self.current, self.recorder.sink = outer, kept
+        if execution.attempt.outcome == "succeeded" and execution.disturbed and not entry.duplicate and self.route.doubles:
+            self._again.append(self._another(entry.last))
+        return outcome
+
+    def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        current = self.current
+        if current is None or current.entered or task.request.id != current.entry.id:
+            return run(*args, **kwargs)
+        return current.body(task, run, args, kwargs)
