@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_jobs.clock import Clock
-    from pytest_jobs.errors import JobLost, JobNotFinished, RunawayJobs, UsageError, WouldWaitForever
+    from pytest_jobs.errors import JobLost, JobNotFinished, JobsWarning, RunawayJobs, UsageError, WouldWaitForever
     from pytest_jobs.faults import Fault
     from pytest_jobs.jobs import Jobs, in_process_worker
     from pytest_jobs.records import Attempt, Effect, Job, JobList
@@ -20,23 +20,24 @@ __all__ = [
     "JobLost",
     "JobNotFinished",
     "Jobs",
+    "JobsWarning",
     "RunawayJobs",
     "UsageError",
     "WouldWaitForever",
     "in_process_worker",
 ]
 
-_HOMES = {
-    "clock": ("Clock",),
-    "errors": ("JobLost", "JobNotFinished", "RunawayJobs", "UsageError", "WouldWaitForever"),
-    "faults": ("Fault",),
-    "jobs": ("Jobs", "in_process_worker"),
-    "records": ("Attempt", "Effect", "Job", "JobList"),
-}
+_HOMES = (
+    ("clock", ("Clock",)),
+    ("errors", ("JobLost", "JobNotFinished", "JobsWarning", "RunawayJobs", "UsageError", "WouldWaitForever")),
+    ("faults", ("Fault",)),
+    ("jobs", ("Jobs", "in_process_worker")),
+    ("records", ("Attempt", "Effect", "Job", "JobList")),
+)
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
+    for home, names in _HOMES:
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

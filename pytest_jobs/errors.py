@@ -1,6 +1,6 @@
 """The exceptions a test may meet."""
 
-__all__ = ["JobLost", "JobNotFinished", "RunawayJobs", "UsageError", "WouldWaitForever"]
+__all__ = ["JobLost", "JobNotFinished", "JobsWarning", "RunawayJobs", "UsageError", "WouldWaitForever"]
 
 
 class UsageError(Exception):
@@ -21,3 +21,7 @@ class JobLost(Exception):
 
 class WouldWaitForever(Exception):
     """Tell that a result was waited for that no job will ever store."""
+
+
+class JobsWarning(UserWarning):
+    """Tell something about the jobs of a test that is no failure, but should not pass in silence."""

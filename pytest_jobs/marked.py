@@ -18,11 +18,17 @@ from pytest_jobs.schedules import AT_CALLS, ONCE, Schedule, kinds
 from pytest_jobs.timeline import lines
 
 if TYPE_CHECKING:
+    from pytest_jobs.case import Case
     from pytest_jobs.jobs import Jobs
     from pytest_jobs.options import Options
 
-__all__ = ["Marked", "Order", "bring_to_rest", "fail_at", "failing_run", "options_for", "progress", "remember", "remembered", "verdict"]
+__all__ = ["LEAKS", "Marked", "Order", "fail_at", "failing_run", "judged", "options_for", "remembered"]
 __tracebackhide__ = True
+
+LEAKS = (
+    "The same test passed in its first undisturbed run: what one run leaves behind reaches the next. "
+    "Make it in a function-scoped fixture, fresh for each run."
+)
 
 
 # Long enough for a lock of a failed attempt to have expired, as when a person runs the job again.
@@ -103,7 +109,39 @@ def _names(tasks: Any) -> tuple[str, ...]:
     return tuple(str(getattr(task, "name", task)) for task in tasks)
 
 
-def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = False) -> Run:
+def judged(case: "Case", item: Any, options: "Options") -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Judge a test whose body passed: return the failure's text (empty for none), warnings, lines for the summary.
+
+    Args:
+        case: What is known of the test; its run is noted there.
+        item: The test.
+        options: The settings.
+
+    Raises:
+        AssertionError: When no job ran in a marked test, or a fault never fired.
+    """
+    jobs, marked, found = case.jobs, case.marked, case.found
+    assert jobs is not None
+    if marked is None:
+        jobs._session.check_faults()
+        left = jobs.pending + jobs.scheduled
+        more = f" and {len(left) - 10} more" if len(left) > 10 else ""
+        told = f"jobs were still due when {item.name} ended: {', '.join(map(repr, left[:10]))}{more}"
+        return "", (told,) if left else (), ()
+    if found is not None:
+        jobs._worker.wanted = found.subjects
+    schedule = case.order.schedule if case.order is not None else ONCE
+    case.run = _bring_to_rest(jobs, schedule, item.name, marked.implied)
+    if found is None or (found.first is None and not found.spoiled) or (marked.implied and not case.run.tasks):
+        return "", (), ()
+    failure, warned, said, failing = _verdict(
+        item.name, item.nodeid, found, case.run, jobs._session.ignore, options.ignore, marked.implied
+    )
+    _remember(item, failing)
+    return failure, warned, said
+
+
+def _bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = False) -> Run:
     """Settle what the test left, finish the schedule, read the world.
 
     Raises:
@@ -145,7 +183,7 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
     )
 
 
-def verdict(
+def _verdict(
     test: str, node: str, found: Exploration, own: Run, ignore: Sequence[str], common: Sequence[str], implied: bool
 ) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the failure's text (empty for none), the warnings, the lines for the summary, the failing schedules.
@@ -217,26 +255,13 @@ def options_for(options: "Options", marked: Marked) -> tuple[tuple[str, ...], in
     return options.explore or marked.schedules or options.schedules, marked.max_schedules or options.max_schedules
 
 
-def progress(item: Any) -> Callable[[int, int], None]:
-    """Return what shows `test_charge: 14/37 schedules` on a terminal, and nothing elsewhere."""
-    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or not reporter.isatty or reporter.verbosity < 0:
-        return lambda done, of: None
-
-    def show(done: int, of: int) -> None:
-        text = f"{item.name}: {done}/{of} schedules" if done < of else ""
-        reporter.rewrite(text, erase=True)
-
-    return show
-
-
 def remembered(item: Any) -> tuple[str, ...]:
     """Return the schedules that failed in this test the last time: they are tried first."""
     cache = getattr(item.config, "cache", None)
     return tuple(cache.get(_cache_key(item), [])) if cache is not None else ()
 
 
-def remember(item: Any, failing: Sequence[str]) -> None:
+def _remember(item: Any, failing: Sequence[str]) -> None:
     """Keep the schedules that failed in this test for the next time."""
     cache = getattr(item.config, "cache", None)
     if cache is not None and (failing or remembered(item)):

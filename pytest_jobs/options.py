@@ -1,18 +1,18 @@
 """The settings of a run, checked once."""
 
 import importlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.errors import UsageError
-from pytest_jobs.schedules import kinds
+from pytest_jobs.schedules import kinds, parse
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["Options", "declare"]
+__all__ = ["Options", "configured", "declare"]
 __tracebackhide__ = True
 
 BROKERS = ("auto", "redis", "memory")
@@ -120,6 +120,23 @@ def _instant(value: Any) -> datetime | None:
     if not isinstance(value, datetime):
         raise UsageError(f"jobs_start is {value!r}; allowed is an ISO instant or a datetime")
     return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def configured(config: "pytest.Config") -> Options:
+    """Return the settings of a pytest run.
+
+    Raises:
+        UsageError: On an unknown value; it lists what is allowed.
+    """
+    names = ("app", "broker", "schedules", "max_schedules", "start", "ignore", "source")
+    given = {name: config.getini(f"jobs_{name}") for name in names}
+    options = Options.of(**{**given, "app": given["app"] or None, "root": config.rootpath})
+    if config.getoption("jobs_schedule") is not None:
+        parse(config.getoption("jobs_schedule"))
+    wanted = config.getoption("jobs_explore")
+    if wanted is None:
+        return options
+    return replace(options, explore=kinds([name for name in wanted.split(",") if name], "--jobs-explore"))
 
 
 def declare(parser: "pytest.Parser") -> None:

@@ -36,8 +36,10 @@ def _process_state():
 
 
 @pytest.fixture(autouse=True)
-def nothing_leaks():
+def nothing_leaks(request):
     """Every test leaves the process as it found it."""
+    if "pytester" in request.fixturenames:
+        request.getfixturevalue("pytester")
     before = _process_state()
     yield
     after = _process_state()
