@@ -16,10 +16,7 @@ from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.sqlalchemy import SQLAlchemyProbe, engine_rows
 
 NOTHING = frozenset()
-SERVERS = {
-    "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/test",
-    "mariadb": "mysql+pymysql://root@127.0.0.1:3306/test",
-}
+SERVERS = ("postgresql", "mariadb")
 
 
 class Killed(BaseException):
@@ -81,19 +78,10 @@ def probe(recorder):
     probe.remove()
 
 
-def answering(url):
-    engine = sa.create_engine(url, connect_args={"connect_timeout": 1})
-    try:
-        engine.connect().close()
-    except OperationalError as error:
-        pytest.skip(f"no server at {url}: {error}")
-    return sa.create_engine(url)
-
-
 @pytest.fixture(params=["file", "memory", "static", "postgresql", "mariadb"])
-def engine(request, tmp_path):
+def engine(request, tmp_path, server):
     if request.param in SERVERS:
-        engine = answering(SERVERS[request.param])
+        engine = sa.create_engine(server(request.param))
     elif request.param == "static":
         engine = sa.create_engine("sqlite://", poolclass=StaticPool)
     else:
@@ -350,12 +338,9 @@ def test_autocommit_has_no_commit(recorder, probe, engine):
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite:///{}/shop.db", "sqlite+aiosqlite://", "postgresql"])
-def test_async_engines(recorder, probe, tmp_path, url):
+def test_async_engines(recorder, probe, tmp_path, server, url):
     """An async engine is seen as a sync one is, a kill and a read from within its loop included."""
-    url = SERVERS.get(url, url).format(tmp_path)
-    if url in SERVERS.values():
-        answering(url).dispose()
-    engine = create_async_engine(url)
+    engine = create_async_engine(server(url) if url in SERVERS else url.format(tmp_path))
     seen = []
 
     async def main():
@@ -417,9 +402,9 @@ def test_a_locked_sqlite_file_is_told_at_once(recorder, probe, tmp_path):
         assert unreadable[0].reason == "jobs_orders could not be read: database is locked"
 
 
-def test_a_column_that_cannot_be_read_is_named(recorder, probe):
+def test_a_column_that_cannot_be_read_is_named(recorder, probe, server):
     """What can be read is; the column that cannot is told by name."""
-    engine = answering(SERVERS["postgresql"])
+    engine = sa.create_engine(server("postgresql"))
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE IF EXISTS jobs_secrets")
         connection.exec_driver_sql("CREATE TABLE jobs_secrets (id int PRIMARY KEY, secret text)")
