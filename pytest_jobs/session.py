@@ -3,7 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,7 +89,7 @@ class Session:
             self.queue.start(self.worker)
             stack.callback(self.active.remove)
             self.active.refresh()
-            self.worker.on_execute = self.active.refresh
+            self.worker.on_execute = self.active.begin
             self.worker.on_death = self._forget
             self.worker.find_source = self.source
             self.worker.signatures = self._signature
@@ -135,6 +136,10 @@ class Session:
         self.worker.redeliver(entry.last)
         return self.job(entry.id)
 
+    def keep(self, context: AbstractContextManager[Any]) -> None:
+        """Enter something that lasts as long as the world."""
+        self._stack.enter_context(context)
+
     def come_late(self, schedule: Schedule, since: int = 0) -> None:
         """Deliver once more, now that everything else is done, what a schedule names; settle after it.
 
@@ -144,10 +149,18 @@ class Session:
         """
         first = list(self.worker.deliveries[since:])
         for step in schedule.steps:
-            if step.kind == "late" and step.at is not None and step.at <= len(first):
-                if self.worker.route.strikes("late", step.at):
-                    self.worker.redeliver(first[step.at - 1])
-                    self.worker.settle(self.settle_limit)
+            there = step.kind == "late" and step.at is not None and step.at <= len(first)
+            if there and self.worker.route.strikes("late", step.at):
+                self.worker.redeliver(first[(step.at or 1) - 1])
+                self.worker.settle(self.settle_limit)
+
+    def beat(self, period: Any, beats: Any) -> JobList:
+        """Run the beat schedule over a period; return the jobs that were published in it."""
+        if isinstance(beats, bool) or not isinstance(beats, int) or beats < 1:
+            raise UsageError(f"jobs.beat was given beats={beats!r}; allowed is a whole number from 1")
+        known = frozenset(self.worker.ledger.entries)
+        self.queue.beat(timedelta(seconds=seconds(period, "jobs.beat")), beats, self.worker.move_to)
+        return JobList(job for job in self.jobs() if job.id not in known)
 
     def postpone(self, task: Any, by: Any, times: int) -> Fault:
         """Arm a delay of deliveries."""

@@ -41,6 +41,12 @@ class Active:
         """The installed probes, in the order they were installed."""
         return list(self._made.values())
 
+    def begin(self) -> None:
+        """Get ready for a job that is about to run."""
+        self.refresh()
+        for probe in self._made.values():
+            getattr(probe, "begin", _nothing)()
+
     def refresh(self) -> None:
         """Install the probes of libraries that were loaded since the last look."""
         if len(sys.modules) == self._seen:
@@ -61,9 +67,13 @@ class Active:
         probe.install(self._recorder)
         self._made[key] = probe
         for known in self._made.values():
-            getattr(known, "refresh", lambda: None)()
+            getattr(known, "refresh", _nothing)()
 
     def remove(self) -> None:
         """Take every probe out again, last first."""
         while self._made:
             self._made.popitem()[1].remove()
+
+
+def _nothing() -> None:
+    """Stand for what a probe does not have."""

@@ -1,8 +1,9 @@
 """SQL that a task sends through Django: writes, commits, and transactions as they would be without the test's own."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,10 +17,10 @@ from pytest_jobs.records import Effect
 
 __all__ = ["Orm", "publishing_inside_atomic", "raw", "subject"]
 
-UNAVAILABLE: dict[str, tuple[Any, ...]] = {
+UNAVAILABLE: Mapping[str, tuple[Any, ...]] = MappingProxyType({
     "sqlite": ("database is locked",),
     "mysql": (1205, "Lock wait timeout exceeded; try restarting transaction"),
-}
+})
 ABORTING = frozenset({"postgresql"})
 OURS = "jobs_"
 

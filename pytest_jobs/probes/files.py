@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -23,8 +24,8 @@ __all__ = ["FilesProbe", "available"]
 CREATES = os.O_CREAT | os.O_TRUNC
 MOST = 10_000
 ORDERLY = (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
-ONE_PATH = {"remove": "remove", "unlink": "remove", "mkdir": "mkdir", "rmdir": "remove"}
-TWO_PATHS = {"rename": "rename", "replace": "rename", "link": "link", "symlink": "link"}
+ONE_PATH = MappingProxyType({"remove": "remove", "unlink": "remove", "mkdir": "mkdir", "rmdir": "remove"})
+TWO_PATHS = MappingProxyType({"rename": "rename", "replace": "rename", "link": "link", "symlink": "link"})
 
 
 def available() -> bool:

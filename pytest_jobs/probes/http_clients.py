@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pytest_jobs.probes.base import Patches, Transient
@@ -241,11 +242,11 @@ def _await_reply(sock: Any) -> None:
 
 
 Hook = Callable[[Patches, Requests], None]
-HOOKS: Mapping[str, tuple[str, Hook]] = {
+HOOKS: Mapping[str, tuple[str, Hook]] = MappingProxyType({
     "requests": ("Session", _requests),
     "requests_mock.mocker": ("_original_send", _requests_mock),
     "httpx": ("AsyncClient", _httpx),
     "urllib3": ("PoolManager", _urllib3),
     "aiohttp": ("ClientSession", _aiohttp),
     "http.client": ("HTTPConnection", _http_client),
-}
+})

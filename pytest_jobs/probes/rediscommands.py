@@ -1,6 +1,7 @@
 """Which keys a Redis command writes to."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pytest_jobs.probes.redis_state import text
@@ -28,7 +29,7 @@ BUT_LAST = _words("BLPOP BRPOP BZPOPMIN BZPOPMAX")
 PAIRS = _words("MSET MSETNX")
 SCRIPTS = _words("EVAL EVALSHA FCALL")
 NO_KEY = _words("FLUSHDB FLUSHALL PUBLISH SPUBLISH")
-COUNTED = {"LMPOP": 1, "ZMPOP": 1, "BLMPOP": 2, "BZMPOP": 2}
+COUNTED = MappingProxyType({"LMPOP": 1, "ZMPOP": 1, "BLMPOP": 2, "BZMPOP": 2})
 SECOND = _words("BITOP XGROUP")
 
 

@@ -1,8 +1,9 @@
 """What a task writes through SQLAlchemy, as it writes it, and the rows that it leaves."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -12,7 +13,7 @@ from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.sqlalchemy_databases import Databases
-from pytest_jobs.probes.sqlalchemy_death import Checkouts, depth, is_commit, roll_back, session_owned
+from pytest_jobs.probes.sqlalchemy_death import Checkouts, Sessions, depth, is_commit, roll_back, session_owned
 from pytest_jobs.probes.sqlalchemy_state import engine_rows
 from pytest_jobs.probes.sqltext import ENDS, Statements, Write, shortened
 from pytest_jobs.records import Effect
@@ -20,10 +21,14 @@ from pytest_jobs.world import Rows, Unreadable
 
 __all__ = ["SQLAlchemyProbe", "engine_rows"]
 
-UNAVAILABLE = {"sqlite": ("database is locked",)} | dict.fromkeys(
-    ("mysql", "mariadb"), (1205, "Lock wait timeout exceeded; try restarting transaction")
+LOCK_WAIT = (1205, "Lock wait timeout exceeded; try restarting transaction")
+UNAVAILABLE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {"sqlite": ("database is locked",), "mysql": LOCK_WAIT, "mariadb": LOCK_WAIT}
 )
-UNREADABLE = "the task writes in a transaction that the test began and wrote in: what a killed one wrote is still there"
+UNREADABLE = (
+    "the task writes in a transaction that the test began and wrote in, so a kill cannot undo the task's part alone: "
+    "commit in the test before the job runs"
+)
 
 
 class SQLAlchemyProbe:
@@ -41,12 +46,14 @@ class SQLAlchemyProbe:
     def _reset(self) -> None:
         self._databases = Databases()
         self._checkouts = Checkouts()
+        self._sessions = Sessions()
         self._begun: WeakSet[Connection] = WeakSet()
         self._wrote: WeakSet[Connection] = WeakSet()
         self._test_wrote: WeakSet[Connection] = WeakSet()
         self._pending: WeakKeyDictionary[Connection, dict[str, None]] = WeakKeyDictionary()
         self._savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
         self._undead = False
+        self._test_lost = False
 
     def install(self, recorder: Recorder) -> None:
         """Listen to every engine and pool, present and future."""
@@ -86,6 +93,12 @@ class SQLAlchemyProbe:
         self._databases.close()
         self._reset()
 
+    def begin(self) -> None:
+        """Note which sessions the test left how, before the worker runs a job."""
+        if self._recorder.sink is None:
+            self._sessions.note()
+            self._test_lost = False
+
     def read(self, wanted: frozenset[str]) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
         """Return the committed rows of each table that a job wrote to, and of the wanted ones."""
         if not wanted and not self._databases.written:
@@ -100,7 +113,8 @@ class SQLAlchemyProbe:
         """Roll back and close what a killed task left open."""
         with self._recorder.paused():
             own = {conn for conn in self._wrote if conn not in self._begun and conn in self._test_wrote}
-            self._undead = self._undead or bool(own)
+            self._undead = self._undead or bool(own) or self._test_lost
+            self._sessions.end(own)
             roll_back(self._wrote - own, self._savepoints)
             self._checkouts.close(self._recorder.sink, _single)
         self._wrote.clear()
@@ -215,6 +229,8 @@ class SQLAlchemyProbe:
             self._begun.add(conn)
 
     def _ended(self, conn: Connection) -> None:
+        if self._recorder.sink is not None and conn in self._test_wrote:
+            self._test_lost = True
         self._pending.pop(conn, None)
         self._savepoints.pop(conn, None)
         for group in (self._begun, self._wrote, self._test_wrote):

@@ -1,10 +1,10 @@
 """What the death of a process does to its SQLAlchemy sessions and connections."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import session as sessions
@@ -13,7 +13,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from pytest_jobs.probes.running import in_new_loop
 
-__all__ = ["Checkouts", "depth", "is_commit", "roll_back", "session_owned"]
+__all__ = ["Checkouts", "Sessions", "depth", "is_commit", "roll_back", "session_owned"]
 
 
 class Checkouts:
@@ -46,6 +46,42 @@ class Checkouts:
                     held.invalidate()
 
 
+class Sessions:
+    """Owns the knowledge of which sessions, shared by test and task, a job has touched."""
+
+    def __init__(self) -> None:
+        self._before: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
+
+    def note(self) -> None:
+        """Remember how each session stands."""
+        self._before = WeakKeyDictionary({session: _standing(session) for session in _all()})
+
+    def end(self, spared: Collection[Connection]) -> None:
+        """Let each session forget what was done in it since, as it dies with its process.
+
+        Args:
+            spared: Connections in whose transactions the test has work of its own.
+        """
+        for session in _all():
+            if self._before.get(session) == _standing(session):
+                continue
+            held = {one[0] for transaction in _transactions(session) for one in _held(transaction)}
+            if session.is_active and held & set(spared):
+                continue
+            with suppress(Exception):
+                dialect = next((conn.dialect for conn in held), None)
+                _run(dialect, session.rollback)
+
+
+def _all() -> list[Any]:
+    return list(sessions._sessions.values())
+
+
+def _standing(session: Any) -> object:
+    touched = (session.identity_map._modified, session._new, session._deleted)
+    return id(session._transaction), session.is_active, *(frozenset(map(id, states)) for states in touched)
+
+
 def roll_back(connections: Iterable[Connection], savepoints: Mapping[Connection, int]) -> None:
     """Roll back what a killed task did on connections: its sessions, its savepoints, its transactions."""
     for conn in list(connections):
@@ -54,7 +90,7 @@ def roll_back(connections: Iterable[Connection], savepoints: Mapping[Connection,
 
 
 def _roll_back(conn: Connection, base: int | None) -> None:
-    for session in list(sessions._sessions.values()):
+    for session in _all():
         if any(held[0] is conn for transaction in _transactions(session) for held in _held(transaction)):
             session.rollback()
     while base is not None and depth(conn) > base:
@@ -65,7 +101,7 @@ def _roll_back(conn: Connection, base: int | None) -> None:
 
 
 def _run(dialect: Any, work: Callable[[], Any]) -> None:
-    if dialect.is_async:
+    if dialect is not None and dialect.is_async:
         in_new_loop(lambda: greenlet_spawn(work))
     else:
         work()
@@ -87,7 +123,7 @@ def is_commit(conn: Connection, base: int | None) -> bool:
         base: How many savepoints there were when the job made its first one, None when it made none.
     """
     nested = conn.get_nested_transaction()
-    for session in list(sessions._sessions.values()):
+    for session in _all():
         for transaction in _transactions(session):
             if any(held[1] is nested for held in _held(transaction)):
                 return not transaction.nested
@@ -98,7 +134,7 @@ def session_owned(conn: Connection) -> bool:
     """Whether a session opened this connection by itself, so that its commit is a real one."""
     return any(
         held[0] is conn and held[3]
-        for session in list(sessions._sessions.values())
+        for session in _all()
         for transaction in _transactions(session)
         for held in _held(transaction)
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, inspect
@@ -18,14 +19,14 @@ from pytest_jobs.world import Rows, Unreadable
 __all__ = ["Database", "engine_rows", "outer_connection", "watch_bind"]
 
 Seen = tuple[dict[str, Rows], tuple[Unreadable, ...]]
-FAMILIES = {"sqlite": "sqlite", "postgresql": "postgresql", "cockroachdb": "postgresql"} | dict.fromkeys(
-    ("mysql", "mariadb"), "mysql"
-)
-BRIEF = {
+FAMILIES = MappingProxyType({
+    "sqlite": "sqlite", "postgresql": "postgresql", "cockroachdb": "postgresql", "mysql": "mysql", "mariadb": "mysql",
+})  # fmt: skip
+BRIEF = MappingProxyType({
     "sqlite": "PRAGMA busy_timeout = 50",
     "postgresql": "SET lock_timeout = '50ms'",
     "mysql": "SET SESSION lock_wait_timeout = 1",
-}
+})
 
 
 class Database:
