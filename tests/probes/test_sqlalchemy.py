@@ -402,16 +402,26 @@ def test_a_locked_sqlite_file_is_told_at_once(recorder, probe, tmp_path):
         assert unreadable[0].reason == "jobs_orders could not be read: database is locked"
 
 
-def test_a_column_that_cannot_be_read_is_named(recorder, probe, server):
-    """What can be read is; the column that cannot is told by name."""
+@pytest.fixture
+def reader(server):
+    """An engine whose user may write to the table `jobs_secrets`, but read its keys only."""
     engine = sa.create_engine(server("postgresql"))
+    role = f"{engine.url.database}_reader"
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE IF EXISTS jobs_secrets")
         connection.exec_driver_sql("CREATE TABLE jobs_secrets (id int PRIMARY KEY, secret text)")
-        connection.exec_driver_sql("DROP ROLE IF EXISTS jobs_reader")
-        connection.exec_driver_sql("CREATE ROLE jobs_reader LOGIN")
-        connection.exec_driver_sql("GRANT SELECT (id), INSERT ON jobs_secrets TO jobs_reader")
-    reader = sa.create_engine(engine.url.set(username="jobs_reader"))
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+        connection.exec_driver_sql(f"GRANT SELECT (id), INSERT ON jobs_secrets TO {role}")
+    reader = sa.create_engine(engine.url.set(username=role))
+    yield reader
+    reader.dispose()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE jobs_secrets")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
+    engine.dispose()
+
+
+def test_a_column_that_cannot_be_read_is_named(reader, recorder, probe):
+    """What can be read is; the column that cannot is told by name."""
 
     def task():
         with reader.begin() as connection:
@@ -421,12 +431,6 @@ def test_a_column_that_cannot_be_read_is_named(recorder, probe, server):
     state, unreadable = probe.read(NOTHING)
     assert [dict(row) for row in state["jobs_secrets"].rows] == [{"id": 1}]
     assert unreadable[0].reason == "jobs_secrets.secret could not be read: permission denied for table jobs_secrets"
-    probe.remove()
-    reader.dispose()
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE jobs_secrets")
-        connection.exec_driver_sql("DROP ROLE jobs_reader")
-    engine.dispose()
 
 
 def test_two_databases_may_have_the_same_tables(recorder, probe, tmp_path):
