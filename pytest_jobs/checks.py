@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_jobs import render
+from pytest_jobs import render, render_checks
 from pytest_jobs.delays import check
 from pytest_jobs.errors import UsageError
 from pytest_jobs.ignore import Ignore
@@ -25,7 +25,7 @@ def delays(job: Job, expected: Sequence[float], jitter: Any) -> None:
         raise UsageError(f"jobs.check_delays was given {job!r}; allowed is a job, as jobs.run returns it")
     right = check(job.delays, expected, jitter)
     if not all(right):
-        raise AssertionError(render.delays(job.name, tuple(expected), tuple(job.delays), jitter))
+        raise AssertionError(render_checks.delays(job.name, tuple(expected), tuple(job.delays), jitter))
 
 
 def idempotent(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:
@@ -41,11 +41,7 @@ def idempotent(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Map
     now = session.world(frozenset(once.state))
     compared = compare(once, now, Ignore(session.ignore))
     if compared.findings:
-        text = render.failure(
-            render.Failure(
-                job.name, "twice", compared.findings, compared.ignored, lines(session.worker),
-                f"jobs.check_idempotent({job.name})", (),
-            )  # fmt: skip
-        )
-        raise AssertionError(text)
+        again = f"jobs.check_idempotent({job.name})"
+        told = render.Failure(job.name, "twice", compared.findings, compared.ignored, lines(session.worker), again)
+        raise AssertionError(render.failure(told))
     return session.job(job.id)

@@ -36,7 +36,7 @@ def _naive(instant: datetime) -> datetime:
     """Return a plain naive UTC datetime, never freezegun's fake class."""
     if instant.tzinfo is not None:
         instant = instant.astimezone(UTC)
-    return freezegun_api.real_datetime(*instant.timetuple()[:6], instant.microsecond)  # type: ignore[no-any-return]
+    return freezegun_api.real_datetime(*instant.timetuple()[:6], instant.microsecond)
 
 
 def frozen() -> bool:

@@ -14,7 +14,7 @@ import pytest
 __all__ = ["demo"]
 
 VERDICT = "charge is not idempotent at twice"
-ADDONS = ["-p", "pytest_jobs.plugin", "-p", "no:cacheprovider"]
+ADDONS = ("-p", "pytest_jobs.plugin", "-p", "no:cacheprovider")
 HIDDEN = "PYTEST_ADDOPTS", "PYTEST_PLUGINS"
 
 INTRO = """\

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.base import Envelope
-from pytest_jobs.targets import Attribute, TaskBody, resolve
+from pytest_jobs.targets import TaskBody, resolve
 
 if TYPE_CHECKING:
     from pytest_jobs.execution import Execution
@@ -71,11 +71,11 @@ class _Failing(Fault):
     def __init__(self, plan: str, times: int | None, exc: Any, after: bool, hint: str) -> None:
         super().__init__(plan, "fail", times, hint)
         self.after = after
-        self._make = exc if isinstance(exc, type) else lambda: exc
+        self._make: Callable[[], BaseException] = exc if isinstance(exc, type) else lambda: exc
 
     def error(self) -> BaseException:
         """Return the exception to raise, with a note that says where it comes from."""
-        error: BaseException = self._make()
+        error = self._make()
         note = f"injected by {self.plan}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)

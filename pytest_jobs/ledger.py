@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pytest_jobs.queues.base import Envelope, Outcome
@@ -9,7 +10,7 @@ from pytest_jobs.records import Attempt, Delays, Effect, Job, JobList
 
 __all__ = ["Entry", "Event", "Ledger"]
 
-FINAL = {"succeeded": "succeeded", "failed": "failed", "rejected": "rejected", "worker lost": "failed"}
+FINAL = MappingProxyType({"succeeded": "succeeded", "failed": "failed", "rejected": "rejected", "worker lost": "failed"})
 Decode = Callable[[str], tuple[tuple[Any, ...], dict[str, Any]]]
 
 

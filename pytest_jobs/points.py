@@ -161,7 +161,7 @@ class _Tracing:
     def start(self) -> None:
         self._before, self._profile = sys.gettrace(), sys.getprofile()
         self._thread = threading.gettrace() if hasattr(threading, "gettrace") else None
-        threading.settrace(self._call)  # type: ignore[arg-type]
+        threading.settrace(self._call)
         sys.settrace(self._call)
 
     def stop(self) -> None:

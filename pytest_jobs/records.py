@@ -3,32 +3,31 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self, overload
+from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 from pytest_jobs.errors import JobLost, JobNotFinished
 
 __all__ = ["Attempt", "Delays", "Effect", "Job", "JobList"]
 
+T = TypeVar("T")
 OPEN_STATES = frozenset({"pending", "scheduled", "running", "retrying"})
 
 
-class _Listed:
+class _Listed(tuple[T, ...]):
     """Lets a tuple equal a list, because tests compare with literals."""
 
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, list):
-            other = tuple(other)
-        return tuple.__eq__(self, other)  # type: ignore[arg-type]
+        return super().__eq__(tuple(other) if isinstance(other, list) else other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = tuple.__hash__  # type: ignore[assignment]
+    __hash__ = tuple.__hash__
 
 
-class Delays(_Listed, tuple[float, ...]):
+class Delays(_Listed[float]):
     """The seconds each retry was told to wait; equals a list or tuple of numbers."""
 
     __slots__ = ()
@@ -196,7 +195,7 @@ class Job:
         return f"<Job {self.name}({', '.join(given)}): {self.state}{tries}>"
 
 
-class JobList(_Listed, tuple[Job, ...]):
+class JobList(_Listed[Job]):
     """Jobs in publish order; equals a list of the same jobs."""
 
     __slots__ = ()
@@ -227,12 +226,11 @@ class JobList(_Listed, tuple[Job, ...]):
         raise AssertionError(f"expected one job, found {len(self)}" + (f":\n{there}{more}" if self else ""))
 
     @overload
-    def __getitem__(self, index: int) -> Job: ...  # type: ignore[override]
+    def __getitem__(self, index: SupportsIndex) -> Job: ...
     @overload
     def __getitem__(self, index: slice) -> "JobList": ...
-    def __getitem__(self, index: int | slice) -> "Job | JobList":
-        found = super().__getitem__(index)  # type: ignore[index]
-        return JobList(found) if isinstance(index, slice) else found  # type: ignore[arg-type,return-value]
+    def __getitem__(self, index: SupportsIndex | slice) -> "Job | JobList":
+        return JobList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
 
     def __repr__(self) -> str:
         return f"[{', '.join(map(repr, self))}]"

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 
-from pytest_jobs.delays import bounds, check
 from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence, Finding
 
 __all__ = [
-    "Failure", "Unfired", "delays", "evidence_table", "failure", "irreproducible", "no_job", "runaway", "timeline_line",
-    "unfired",
+    "DOCS", "INLINE_EVIDENCE", "Failure", "Unfired", "evidence_table", "failure", "irreproducible", "no_job", "runaway",
+    "short", "timeline_line", "unfired",
 ]  # fmt: skip
 
 WIDTH = 72
@@ -67,7 +66,7 @@ def failure(f: Failure) -> str:
     distinct = tuple(dict.fromkeys(f.findings))
     worst = distinct[0]
     more = len(distinct) - 1
-    blocks = [_first_line(f"{_short(f.task)} is not idempotent at {f.schedule}: ", worst, more)]
+    blocks = [_first_line(f"{short(f.task)} is not idempotent at {f.schedule}: ", worst, more)]
     evidence = [line for finding in distinct for line in _evidence(finding, alone=not more)]
     shown = evidence_table(evidence[:INLINE_EVIDENCE])
     if len(evidence) > INLINE_EVIDENCE:
@@ -169,33 +168,6 @@ def no_job(test: str) -> str:
     )
 
 
-def delays(task: str, expected: Sequence[float], actual: Sequence[float], jitter: float | Literal["full"] = 0.0) -> str:
-    """Tell how a job's delays differ from the schedule."""
-    right = check(actual, expected, jitter)
-    wrong = right.index(False)
-    name = _short(task)
-    if len(actual) != len(expected):
-        retries = f"{len(expected)} retr{'y' if len(expected) == 1 else 'ies'}"
-        first = f"{name} does not wait as expected: {retries} expected, {len(actual)} made"
-    else:
-        told = f"delay {wrong + 1} is {_seconds(actual[wrong])}, not {_seconds(expected[wrong])}"
-        first = f"{name} does not wait as expected: {told}"
-    allowed = bounds(expected, jitter)
-    lines = []
-    for number, good in enumerate(right):
-        plan = _bound(expected[number], allowed[number]) if number < len(expected) else ""
-        made = _seconds(actual[number]) if number < len(actual) else ""
-        note = "" if good else "missing" if not made else "one too many" if not plan else "differs"
-        lines.append(Evidence(f"delay {number + 1}", plan, made, note))
-    table = evidence_table(lines[:INLINE_EVIDENCE], ("expected", "actual"))
-    table += [f" … and {len(lines) - INLINE_EVIDENCE:,} more delays"] if len(lines) > INLINE_EVIDENCE else []
-    if jitter == "full":
-        table.append(" jitter: full (each between 0 and the expected delay)")
-    elif jitter:
-        table.append(f" jitter: each within ± {jitter * 100:g} %")
-    return "\n".join([first, "", *table, "", f"Fix:     {DOCS}#delays"])
-
-
 def runaway(reason: str, task: str, count: int, timeline: Sequence[str], scheduled: Sequence[str]) -> str:
     """Tell that jobs never come to rest.
 
@@ -206,7 +178,7 @@ def runaway(reason: str, task: str, count: int, timeline: Sequence[str], schedul
         timeline: The last lines of the run.
         scheduled: A line for each of the first jobs that wait.
     """
-    blocks = [f"{_short(task)} does not come to rest: {reason}"]
+    blocks = [f"{short(task)} does not come to rest: {reason}"]
     if timeline:
         blocks.append("\n".join(["The loop:", *(f" {line}" for line in timeline)]))
     if scheduled:
@@ -240,12 +212,13 @@ def _count(once: str, now: str) -> str:
 def _evidence(finding: Finding, *, alone: bool) -> tuple[Evidence, ...]:
     if finding.rule == "test":
         return ()
-    if finding.evidence or alone and not (finding.once or finding.now):
+    if finding.evidence or (alone and not (finding.once or finding.now)):
         return finding.evidence
     return (Evidence(finding.subject, finding.once, finding.now),)
 
 
-def _short(task: str) -> str:
+def short(task: str) -> str:
+    """Return the last part of a task's name."""
     return task.rpartition(".")[2] or task
 
 
@@ -297,14 +270,3 @@ def _pattern(finding: Finding) -> str:
     if finding.rule == "outcome":
         return "result"
     return "http:" + finding.subject if "://" in finding.subject and ":" not in finding.subject[:5] else finding.subject
-
-
-def _seconds(value: float) -> str:
-    return f"{value:,.6f}".rstrip("0").rstrip(".") + " s"
-
-
-def _bound(expected: float, limits: tuple[float, float]) -> str:
-    low, high = limits
-    if high - low < 1e-9:
-        return _seconds(expected)
-    return f"{_seconds(low)[:-2]} to {_seconds(high)}"

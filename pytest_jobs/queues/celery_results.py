@@ -55,7 +55,7 @@ class _RunsTheWorker:
 
     def _wait(self, result: Any, timeout: float | None) -> Any:
         def ready() -> bool:
-            return self._get_task_meta_for(result.id)["status"] in states.READY_STATES  # type: ignore[attr-defined, no-any-return]
+            return self._get_task_meta_for(result.id)["status"] in states.READY_STATES  # type: ignore[attr-defined]
 
         self.waiter.until(ready, timeout, result.id)
         if not ready():

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 from queue import Empty
 from typing import Any, Protocol
@@ -131,6 +131,10 @@ class _Hooked(virtual.Channel):
     server: Server
     _publishing = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.hooks.on_broker("connect")
+        super().__init__(*args, **kwargs)
+
     def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> Any:
         self.hooks.on_broker("publish")
         self._publishing = True
@@ -239,6 +243,7 @@ class RedisChannel(_Hooked, kombu_redis.Channel):
     """A channel of kombu's Redis transport on an in-process server."""
 
     server: RedisServer
+    keyprefix_fanout: str
     _one: Any = None
 
     def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
@@ -274,7 +279,7 @@ class RedisChannel(_Hooked, kombu_redis.Channel):
         self._came(queue, message, raw)
 
     def take(self, queue: str) -> str:
-        keys = self.server.known.get(queue, ())
+        keys: Collection[str] = self.server.known.get(queue, ())
         if len(keys) > 1:
             keys = sorted(keys, key=[self._q_for_pri(queue, step) for step in self.priority_steps].index)
         for key in keys:
@@ -314,6 +319,7 @@ class RedisChannel(_Hooked, kombu_redis.Channel):
 class _MemoryTransport(virtual.Transport):
     driver_type = "memory"
     driver_name = "memory"
+    connection_errors = (*virtual.Transport.connection_errors, OSError)  # as pyamqp's
     implements = virtual.Transport.implements.extend(exchange_type=frozenset(["direct", "topic", "fanout"]))
     server: MemoryServer
 

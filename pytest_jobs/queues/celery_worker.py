@@ -131,7 +131,7 @@ class InProcessPool(BasePool):
             try:
                 with self.worker.current():
                     result = target(*args, app=self.app)
-            except (Exception, SystemExit):
+            except (Exception, SystemExit):  # noqa: BLE001 - whatever a task raises is its outcome
                 info = ExceptionInfo()
                 error_callback(info)
                 return _outcome(info.exception)
@@ -178,12 +178,12 @@ class InProcessConsumer(Consumer):
     """Celery's consumer; its loop only connects, the messages are handed to it one by one."""
 
     class Blueprint(Consumer.Blueprint):
-        default_steps = [
+        default_steps = (
             "celery.worker.consumer.connection:Connection",
             "celery.worker.consumer.events:Events",
             "celery.worker.consumer.tasks:Tasks",
             "celery.worker.consumer.consumer:Evloop",
-        ]
+        )
 
     instrument: Callable[[Any], None]
 

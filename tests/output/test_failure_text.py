@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pytest_jobs import render
+from pytest_jobs import render, render_checks
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.records import Effect
 from pytest_jobs.verdict import compare
@@ -183,7 +183,7 @@ Fix:     https://pytest-jobs.readthedocs.io/failures#irreproducible
 def test_delays() -> None:
     """The whole schedule in two columns."""
     check(
-        render.delays("shop.send_email", [30, 60, 120, 240], [30, 60, 130.5]),
+        render_checks.delays("shop.send_email", [30, 60, 120, 240], [30, 60, 130.5]),
         """
 send_email does not wait as expected: 4 retries expected, 3 made
 
@@ -197,7 +197,7 @@ Fix:     https://pytest-jobs.readthedocs.io/failures#delays
 """,
     )
     check(
-        render.delays("shop.send_email", [30, 60], [29, 67, 1], 0.1),
+        render_checks.delays("shop.send_email", [30, 60], [29, 67, 1], 0.1),
         """
 send_email does not wait as expected: 2 retries expected, 3 made
 
