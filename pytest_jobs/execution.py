@@ -13,7 +13,7 @@ from pytest_jobs.queues.base import Envelope, Outcome
 from pytest_jobs.records import Attempt, Effect
 
 if TYPE_CHECKING:
-    from pytest_jobs.worker import Worker
+    from pytest_jobs.hosting import Hosting
 
 __all__ = ["Execution"]
 __tracebackhide__ = True
@@ -23,7 +23,7 @@ class Execution:
     """Owns one attempt while it runs."""
 
     def __init__(
-        self, worker: "Worker", entry: Entry, retries: int, redelivered: bool, tag: str, extra: bool
+        self, worker: "Hosting", entry: Entry, retries: int, redelivered: bool, tag: str, extra: bool
     ) -> None:
         self.worker = worker
         self.entry = entry
@@ -40,6 +40,7 @@ class Execution:
         self.where = ""
         self.limits: tuple[float | None, float | None] = (None, None)
         self.trace: Any = None
+        self._run: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.fault: str | None = None
@@ -92,15 +93,27 @@ class Execution:
 
         if self.worker.source is None and self.limits != (None, None):
             self.worker.source = self.worker.find_source()
+        self._run = run
         try:
-            if self.worker.source is None:
-                self.value = faulty()
-            else:
-                self.value = self._traced(run, faulty)
+            self.value = faulty() if self.worker.source is None else self._traced(run, faulty)
         except BaseException as error:
             self.error = error
+            if self.trace is not None:
+                self.trace.refuse()
             raise
+        if self.trace is not None:
+            self.trace.refuse()
         return self.value
+
+    def _late_trace(self) -> Any:
+        """Make the trace of a body that nobody expected to be killed."""
+        from pytest_jobs.points import Trace
+
+        source = self.worker.source or self.worker.find_source()
+        code = getattr(inspect.unwrap(self._run), "__code__", None)
+        if code is not None:
+            source.include(code.co_filename)
+        return Trace(source, None, self)
 
     def _traced(self, run: Any, faulty: Callable[[], Any]) -> Any:
         """Run the body where it can be killed, seeing its lines when the schedule is about points."""
@@ -125,8 +138,10 @@ class Execution:
         """Die here: no cleanup runs, nothing is acknowledged."""
         self.fault = self.fault or how
         self.child_only = child
-        if self.trace is None:
+        if not self.entered:
             raise UsageError(f"{how} struck outside the body of {self.entry.name}, where nothing can be killed")
+        if self.trace is None:
+            self.trace = self._late_trace()
         self.trace.kill()
         raise AssertionError("a killed trace goes on")
 

@@ -60,6 +60,8 @@ class Hosting:
         self.on_death: Callable[[], None] = lambda: None
         self.on_execute: Callable[[], None] = lambda: None
         self.keep_lost = False
+        self.stopping = ""
+        self.marked: set[str] = set()
         self.wanted: frozenset[str] = frozenset()
         self._numbers: dict[str, int] = {}
         self._calls: list[Call] = []
@@ -69,6 +71,10 @@ class Hosting:
     def disturbs(self, entry: Entry) -> bool:
         """Whether the schedule is about this job."""
         return not self.only or entry.name in self.only
+
+    def overlap(self, execution: Execution) -> None:
+        """Deliver the running message again, to its end, while the first delivery stands still."""
+        raise NotImplementedError
 
     def _signature(self) -> Hashable:
         with self.recorder.paused():

@@ -1,15 +1,16 @@
 """What a test holds: publishing, running, time, faults, checks."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pytest_jobs import checks
+from pytest_jobs import trial
 from pytest_jobs.clock import Clock, Delta
-from pytest_jobs.faults import Fault
+from pytest_jobs.jobs_checks import Checking
+from pytest_jobs.jobs_faults import Faulty
+from pytest_jobs.metrics import Metrics, measured
 from pytest_jobs.options import Options
 from pytest_jobs.records import Effect, Job, JobList
 from pytest_jobs.schedules import ONCE, Schedule
@@ -21,7 +22,7 @@ __tracebackhide__ = True
 YEAR = timedelta(days=366)
 
 
-class Jobs:
+class Jobs(Faulty, Checking):
     """The jobs of one test: publish them, run them, move time, let things go wrong, look at what happened.
 
     Get it from the fixture `jobs` or from `in_process_worker`; never make one.
@@ -100,7 +101,58 @@ class Jobs:
         """
         return self._session.redeliver(job)
 
+    def deliver(
+        self, task: Any, /, *args: Any, schedule: str | Schedule = "once", retries: int = 0, redelivered: bool = False,
+        **kwargs: Any,
+    ) -> Job:  # fmt: skip
+        """Publish a task and bring it to rest under one schedule, in the world as it is.
+
+        A test may begin in the middle of a story: with a row half written, with retries behind the message, with a
+        message that was delivered before.
+
+        Args:
+            task: A task, a signature, or a registered name.
+            args: Its positional arguments.
+            schedule: The id of a schedule, `crash@3` or `fail@1+twice`; points and calls count from here.
+            retries: How many retries the message has behind it.
+            redelivered: Whether the first delivery is marked as delivered before.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            UsageError: When the schedule or the retry number is none.
+            AssertionError: When the schedule names something that the run never reached.
+
+        Example:
+            >>> job = jobs.deliver(charge, 7, schedule="twice")
+            >>> len(job.attempts)
+            2
+        """
+        __tracebackhide__ = True
+        return trial.deliver(self._session, task, args, kwargs, schedule, retries, redelivered)
+
+    def beat(self, period: Delta, *, beats: int = 1) -> JobList:
+        """Run the app's beat schedule over virtual time, from due entry to due entry.
+
+        Args:
+            period: Seconds or a `timedelta`.
+            beats: How many beat processes there are; two send everything twice.
+
+        Raises:
+            UsageError: When the period is negative or there is no beat.
+
+        Example:
+            >>> nightly = jobs.beat(timedelta(days=7)).of(send_digest)
+            >>> len(nightly)
+            7
+        """
+        return self._session.beat(period, beats)
+
     # Looking
+
+    @property
+    def metrics(self) -> Metrics:
+        """The figures of the queues now: depth, oldest waiting, dead, retries, runtime."""
+        return measured(self._worker.ledger, self.clock.now)
 
     @property
     def all(self) -> JobList:
@@ -148,112 +200,9 @@ class Jobs:
         return self._session.clock
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
-        """Every armed fault, with what fired, what was reached too late, what never was."""
-        return tuple(self._session.faults.all)
-
-    @property
     def redis(self) -> Any:
         """A client of the in-process Redis server that the app's Redis URLs lead to."""
         return self._session.queue.redis()
-
-    # Faults
-
-    def fail(self, target: Any, exc: Any, *, times: int | None = None, after: bool = False) -> Fault:
-        """Let a target raise instead of running.
-
-        Args:
-            target: A task, its registered name, or a dotted path to a callable.
-            exc: The exception, an instance or a class.
-            times: How often; None for ever (a permanent failure).
-            after: Whether the call takes effect before it raises (its reply is lost).
-
-        Raises:
-            UsageError: When the target does not exist or the exception is none.
-        """
-        return self._session.faults.fail(self._session.queue, target, exc, times, after)
-
-    def crash(self, target: Any, *, times: int = 1, after: bool = False, child: bool = False) -> Fault:
-        """Kill the worker where a target is reached: no cleanup code runs, nothing is acknowledged.
-
-        Args:
-            target: A task, its registered name, a dotted path to a callable, `"billing/tasks.py:42"` or `"#charged"`.
-            times: How often.
-            after: Whether the call takes effect before the kill.
-            child: Whether only the pool's child dies; its parent sees `WorkerLostError`.
-
-        Raises:
-            UsageError: When the target does not exist.
-        """
-        return self._session.crash(target, times, after, child)
-
-    def hang(self, target: Any, *, times: int = 1) -> Fault:
-        """Let a call never return: virtual time passes until the soft, then the hard time limit.
-
-        Args:
-            target: A task, its registered name, or a dotted path to a callable.
-            times: How often.
-
-        Raises:
-            UsageError: When the target does not exist.
-        """
-        return self._session.hang(target, times)
-
-    def lose(self, task: Any = None, *, times: int = 1) -> Fault:
-        """Lose the next messages, of one task or of any, on their way to the worker."""
-        return self._session.faults.delivery(self._session.queue, "lose", task, times)
-
-    def duplicate(self, task: Any = None, *, times: int = 1) -> Fault:
-        """Deliver the next messages twice."""
-        return self._session.faults.delivery(self._session.queue, "duplicate", task, times)
-
-    def postpone(self, task: Any = None, *, by: Delta, times: int = 1) -> Fault:
-        """Hold the next messages back.
-
-        Args:
-            task: Only this task's messages.
-            by: For how long, seconds or a `timedelta`.
-            times: How many messages.
-        """
-        return self._session.postpone(task, by, times)
-
-    # Checks
-
-    def watch(self, source: Any, *, name: str | None = None, ignore: Sequence[str] = ()) -> None:
-        """Compare something more between runs: what a callable returns, a database, a mock, a list, ….
-
-        Args:
-            source: What to look at.
-            name: What failures call it.
-            ignore: Patterns of differences in it that are fine.
-
-        Raises:
-            UsageError: When nothing can look at this kind of source.
-        """
-        self._session.watch(source, name, ignore, sys._getframe(1))
-
-    def check_idempotent(self, task: Any, /, *args: Any, **kwargs: Any) -> Job:
-        """Run a task, deliver it again, and compare.
-
-        Raises:
-            AssertionError: With the difference, when the second delivery changed something.
-        """
-        __tracebackhide__ = True
-        return checks.idempotent(self._session, task, args, kwargs)
-
-    def check_delays(self, job: Job, expected: Sequence[float], *, jitter: float | Literal["full"] = 0.0) -> None:
-        """Check the whole backoff schedule of a job.
-
-        Args:
-            job: The job.
-            expected: What its retries should have waited, in seconds.
-            jitter: 0.1 allows each delay ± 10 %; `full` any from 0 to the expected one.
-
-        Raises:
-            AssertionError: With both schedules side by side.
-        """
-        __tracebackhide__ = True
-        checks.delays(job, expected, jitter)
 
     def __repr__(self) -> str:
         return f"<Jobs: {len(self._worker.ledger.entries)} jobs at {self.clock.now:%Y-%m-%d %H:%M:%S}>"

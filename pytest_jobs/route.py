@@ -39,9 +39,9 @@ class Route:
         self.recording = record
         self.untouched = [step for step in schedule.steps if step.kind != "once"]
         self._doubling = False
-        self._signature = signature
-        self._reached = 0
-        self._calls = 0
+        self.signature = signature
+        self.reached = 0
+        self.calls = 0
         self._losing: Effect | None = None
         self._classes: dict[Hashable, Point] = {}
         self._outgoing: list[str] = []
@@ -94,12 +94,12 @@ class Route:
         self._reach(execution, execution.where, f"before {effect.label}")
         if error is None:
             return
-        self._calls += 1
+        self.calls += 1
         if self.recording:
             self._outgoing.append(effect.label)
-        if self.strikes("fail", self._calls):
+        if self.strikes("fail", self.calls):
             execution.fail(error(), f"{self.schedule}: {effect.label} failed")
-        if self._next("reply-lost", self._calls):
+        if self._next("reply-lost", self.calls):
             self._losing = effect
 
     def after(self, execution: "Execution", effect: Effect, error: Transient | None) -> None:
@@ -113,17 +113,17 @@ class Route:
         self._reach(execution, execution.where, f"after {effect.label}")
 
     def _reach(self, execution: "Execution", where: str, label: str) -> None:
-        if not execution.disturbed or self._reached >= MOST_POINTS:
+        if not execution.disturbed or self.reached >= MOST_POINTS:
             return
-        self._reached += 1
+        self.reached += 1
         if self.recording:
             done = tuple(effect.label for effect in execution.effects)
-            key = (execution.delivery, execution.retries, done, execution.open_writes, self._signature())
+            key = (execution.delivery, execution.retries, done, execution.open_writes, self.signature())
             after = f" after {done[-1]}" if label.startswith("line") and done else ""
             text = f"{where}{after}" if label.startswith("line") else f"{where} {label}".strip()
             self._classes.pop(key, None)
-            self._classes[key] = Point(self._reached, text, execution.open_writes)
-        if self.strikes("crash", self._reached):
+            self._classes[key] = Point(self.reached, text, execution.open_writes)
+        if self.strikes("crash", self.reached):
             execution.kill(f"killed at {where} {label}" if not label.startswith("line") else f"killed at {where}")
-        if self.strikes("overlap", self._reached):
+        if self.strikes("overlap", self.reached):
             execution.overlap(f"overlapped at {where}")

@@ -54,7 +54,10 @@ class Worker(Hosting):
 
     def advance(self, delta: Delta) -> JobList:
         """Move time, stopping at each due instant."""
-        until = self.clock.now + timedelta(seconds=seconds(delta, "jobs.advance"))
+        return self.move_to(self.clock.now + timedelta(seconds=seconds(delta, "jobs.advance")))
+
+    def move_to(self, until: datetime) -> JobList:
+        """Move time to an instant, stopping at each due one before it."""
         with self._call() as call:
             self._run_until(call, until)
             if self.clock.now < until:
@@ -171,7 +174,12 @@ class Worker(Hosting):
             self._strike(struck.kind, struck, envelope)
             if struck.kind != "duplicate":
                 return
+        if envelope.id in self.marked:
+            self.marked.discard(envelope.id)
+            envelope = self.queue.marked(envelope)
         self._alive(lambda: self.queue.deliver(envelope))
+        if self.stopping:
+            self.restart(kill=self.stopping == "kill")
         for again in self._again:
             self.queue.put(again, front=True)
         self._again.clear()
@@ -185,10 +193,7 @@ class Worker(Hosting):
             if execution is None:
                 raise
         self.on_death()
-        if execution.graceful:
-            self.queue.shutdown()
-        else:
-            self.queue.kill()
+        self.restart(kill=not execution.graceful)
         if execution.hung:
             raise AssertionError(hung(execution.entry.name, execution.hung))
         entry = execution.entry
@@ -196,19 +201,26 @@ class Worker(Hosting):
             self.queue.put(self.queue.copy(execution.envelope, redelivered=True))
         return True
 
+    def restart(self, kill: bool = False) -> None:
+        """Stop the worker between two deliveries; the next one starts a fresh one."""
+        self.stopping = ""
+        if kill:
+            self.queue.kill()
+        else:
+            self.queue.shutdown()
+
     @staticmethod
     def _killed_by(error: BaseException) -> "Execution | None":
         if not error.__class__.__module__.startswith("pytest_jobs."):
             return None
         trace = getattr(error, "trace", None)
         execution = getattr(trace, "owner", None)
-        if execution is not None:
+        if trace is not None and execution is not None:
             error.__traceback__ = None
             trace.close()
         return execution if isinstance(execution, Execution) else None
 
     def overlap(self, execution: Execution) -> None:
-        """Deliver the running message again, to its end, while the first delivery stands still."""
         copy = self._another(execution.envelope)
         self.ledger.put(copy)
         with self._call(nested=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 __all__ = ["Envelope", "Host", "Lost", "Outcome", "Queue"]
@@ -111,8 +111,10 @@ class Queue(Protocol):
     def stop(self) -> None:
         """Restore everything."""
 
-    def publish(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        """Publish a task, a signature or a registered name; return the job's id."""
+    outage: Callable[[str], None]
+
+    def publish(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], retries: int = 0) -> str:
+        """Publish a task, a signature or a registered name, with so many retries behind it; return the job's id."""
 
     def resolve(self, target: Any) -> Any | None:
         """Return the task for a task object or registered name, None when it is neither."""
@@ -152,6 +154,12 @@ class Queue(Protocol):
 
     def kill(self) -> None:
         """Let every worker die without cleaning up; the next delivery starts a fresh one."""
+
+    def unreachable(self, what: str, message: str) -> BaseException:
+        """Make the error that reaching the `broker` or the `results` would raise while they are down."""
+
+    def beat(self, period: timedelta, beats: int, until: Callable[[datetime], Any]) -> None:
+        """Run the app's beat schedule over so much virtual time."""
 
     def redis(self) -> Any:
         """Return a client of the in-process Redis server."""

@@ -9,17 +9,21 @@ from math import ceil
 from queue import Empty
 from typing import Any
 
-from celery import Celery, _state, signals
+from celery import _state, signals
+from celery.backends.redis import RedisBackend
 from celery.canvas import Signature, maybe_signature
 from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError
 from kombu import serialization
 from kombu.transport.virtual import Base64
 from kombu.utils.json import dumps, loads
 from kombu.utils.uuid import uuid
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.base import Envelope, Host
 from pytest_jobs.queues.celery_apps import Takeover
+from pytest_jobs.queues.celery_beat import VirtualBeat
+from pytest_jobs.queues.celery_beat import run as run_beats
 from pytest_jobs.queues.celery_transport import RedisServer, Server
 from pytest_jobs.queues.celery_worker import AppWorker
 
@@ -41,6 +45,7 @@ class CeleryQueue:
         self._owners: dict[str, Any] = {}
         self._unacked: dict[str, tuple[datetime, Server]] = {}
         self._bodies: dict[int, tuple[Any, str, Any, bool]] = {}
+        self._beats: list[VirtualBeat] = []
         self.outage: Callable[[str], None] = lambda operation: None
 
     def start(self, host: Host) -> None:
@@ -89,18 +94,19 @@ class CeleryQueue:
 
     # Messages
 
-    def publish(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    def publish(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], retries: int = 0) -> str:
+        options = {"retries": retries} if retries else {}
         if isinstance(task, Signature):
             signature = task.clone(args, kwargs) if args or kwargs else task
-            return str(signature.apply_async().id)
+            return str(signature.apply_async(**options).id)
         if isinstance(task, dict):
-            return str(maybe_signature(task, app=self._default_app()).apply_async(args, kwargs).id)
+            return str(maybe_signature(task, app=self._default_app()).apply_async(args, kwargs, **options).id)
         if not isinstance(task, str):
-            return str(task.apply_async(args, kwargs).id)
+            return str(task.apply_async(args, kwargs, **options).id)
         found = self.resolve(task)
         if found is None:
             raise UsageError(f"no task is registered as {task!r}; {self._registered()}")
-        return str(found.apply_async(args, kwargs).id)
+        return str(found.apply_async(args, kwargs, **options).id)
 
     def resolve(self, target: Any) -> Any | None:
         if isinstance(target, str):
@@ -203,8 +209,25 @@ class CeleryQueue:
         for worker in self._workers.values():
             worker.refresh()
 
+    def unreachable(self, what: str, message: str) -> BaseException:
+        app = self._default_app()
+        if what == "results":
+            redis = isinstance(app.backend, RedisBackend)
+        else:
+            redis = isinstance(self.takeover.server_of(app), RedisServer)
+        error: BaseException = RedisConnectionError(message) if redis else ConnectionError(message)
+        return error
+
+    def beat(self, period: timedelta, beats: int, until: Callable[[datetime], Any]) -> None:
+        app = self._default_app()
+        self.takeover.adopt(app)
+        while len(self._beats) < beats:
+            self._beats.append(VirtualBeat(app))
+        run_beats(self._beats[:beats], period, self._now, until)
+
     def soft_limit(self, limit: float) -> BaseException:
-        return SoftTimeLimitExceeded(limit)
+        error: BaseException = SoftTimeLimitExceeded(limit)
+        return error
 
     def kill(self) -> None:
         for worker in list(self._workers.values()):
