@@ -186,9 +186,8 @@ class Execution:
 
     @property
     def open_writes(self) -> bool:
-        """Whether the task wrote to a database since its last commit."""
-        wrote = [effect for effect in self.effects if effect.kind == "sql"]
-        return bool(wrote) and wrote[-1].pending
+        """Whether a transaction with writes of the task, or with locks, is open."""
+        return self.worker.recorder.holding
 
     def spawned(self, envelope: Envelope) -> None:
         """A job was published by this one."""

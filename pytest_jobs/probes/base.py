@@ -30,11 +30,32 @@ class Recorder:
 
     A probe wraps every outgoing call of its library in `doing`. Outside a running job, while paused, and inside
     another effect (what a test's fake server does is part of the call it answers) nothing happens.
+
+    Attributes:
+        sink: What stands around the effects of the job that runs, None when none does.
+        hurried: Whether nobody may wait for a lock.
+        holds: A question of each probe: whether a job holds a transaction open in which it wrote, or locks.
     """
 
     def __init__(self) -> None:
         self.sink: Sink | None = None
+        self.hurried = False
+        self.holds: list[Callable[[], bool]] = []
         self._inside: ContextVar[bool] = ContextVar("inside an effect", default=False)
+
+    @property
+    def holding(self) -> bool:
+        """Whether a job holds a transaction open in which it wrote, or locks."""
+        return any(held() for held in self.holds)
+
+    @contextmanager
+    def hurrying(self) -> Iterator[None]:
+        """Let nobody wait for a lock: the one who holds it stands still until this is over."""
+        before, self.hurried = self.hurried, True
+        try:
+            yield
+        finally:
+            self.hurried = before
 
     @property
     def active(self) -> bool:

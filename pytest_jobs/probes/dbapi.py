@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.naming import Names
-from pytest_jobs.probes.sqltext import ENDS, Statements, shortened
+from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, shortened
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Rows, Unreadable
 
@@ -60,7 +60,10 @@ class Driver(Protocol):
         """Return a statement's SQL."""
 
     def open(self, connection: Any) -> bool:
-        """Whether a transaction is open."""
+        """Whether a transaction is open; never raises."""
+
+    def begins(self, connection: Any, verb: str) -> bool:
+        """Whether a write, if it is the first one, begins a transaction."""
 
     def key(self, connection: Any) -> tuple[object, str]:
         """Return what identifies the database, and its label."""
@@ -89,12 +92,14 @@ class DBAPIProbe:
         self._pending: WeakKeyDictionary[Any, dict[str, None]] = WeakKeyDictionary()
         self._used: WeakKeyDictionary[Any, tuple[Any, Driver]] = WeakKeyDictionary()
         self._test_wrote: WeakSet[Any] = WeakSet()
+        self._locking: WeakSet[Any] = WeakSet()
         self._undead = False
 
     def install(self, recorder: Recorder) -> None:
         """Hook those drivers that are loaded."""
         self.recorder = recorder
         self._reset()
+        recorder.holds.append(self._holding)
         self.refresh()
 
     def refresh(self) -> None:
@@ -107,6 +112,7 @@ class DBAPIProbe:
 
     def remove(self) -> None:
         """Unhook them."""
+        self.recorder.holds = [held for held in self.recorder.holds if held != self._holding]
         for driver in self._drivers.values():
             driver.remove()
         for place in self._places.values():
@@ -160,6 +166,10 @@ class DBAPIProbe:
                 with suppress(Exception):
                     driver.release(connection)
 
+    def _holding(self) -> bool:
+        held = [*self._pending, *self._locking]
+        return any(self._used[each][1].open(each) for each in held if each in self._used)
+
     def left_open(self, driver: Driver) -> frozenset[int]:
         """Return the connections on which other attempts left a transaction open."""
         job = self.recorder.sink
@@ -170,8 +180,10 @@ class DBAPIProbe:
         )
 
     @contextmanager
-    def statement(self, driver: Driver, connection: Any, statement: Any, parameters: Any) -> Iterator[None]:
-        """Stand around a statement of the driver."""
+    def statement(
+        self, driver: Driver, connection: Any, statement: Any, parameters: Any, *, script: bool = False
+    ) -> Iterator[None]:
+        """Stand around a statement of the driver, or a script of several."""
         if not self.recorder.active and self.recorder.sink is not None:
             yield
             return
@@ -192,13 +204,17 @@ class DBAPIProbe:
                 yield
             return
         if not writes:
+            if first == LOCK:
+                self._locking.add(connection)
             yield
             return
         place = self._place(driver, connection)
         tables = [write.table.removeprefix("main.") for write in writes]
         place.written.update(tables)
         subject = self._names.public(place, place.label, tables[-1])
-        effect = Effect("sql", subject, f"{writes[-1].verb} {subject}", safe=True, detail=shortened(parameters, text))
+        label = f"{writes[-1].verb} {subject}"
+        pending = driver.open(connection) or driver.begins(connection, "" if script else first)
+        effect = Effect("sql", subject, label, safe=True, detail=shortened(parameters, text), pending=pending)
         with self.recorder.doing(effect, driver.error):
             yield
             if driver.open(connection):
@@ -207,8 +223,9 @@ class DBAPIProbe:
     @contextmanager
     def commit(self, driver: Driver, connection: Any, undo: Callable[[], Any]) -> Iterator[None]:
         """Stand around a commit of the driver; one that does not get there is undone."""
-        tables = list(self._pending.pop(connection, ())) if self.recorder.active else []
+        tables = list(self._pending.pop(connection, ())) if self.recorder.active and driver.open(connection) else []
         self._test_wrote.discard(connection)
+        self._locking.discard(connection)
         if not tables:
             yield
             return

@@ -62,7 +62,10 @@ class PsycopgDriver:
         return str(statement.as_string(connection)) if hasattr(statement, "as_string") else str(statement)
 
     def open(self, connection: Any) -> bool:
-        return bool(connection.pgconn.transaction_status)
+        return not connection.closed and bool(connection.pgconn.transaction_status)
+
+    def begins(self, connection: Any, verb: str) -> bool:
+        return not connection.autocommit
 
     def key(self, connection: Any) -> tuple[object, str]:
         info = connection.info
@@ -162,7 +165,10 @@ class PymysqlDriver:
         return statement.decode("utf-8", "replace") if isinstance(statement, bytes | bytearray) else str(statement)
 
     def open(self, connection: Any) -> bool:
-        return bool(connection.server_status & 1)
+        return connection.open and bool(connection.server_status & 1)
+
+    def begins(self, connection: Any, verb: str) -> bool:
+        return not connection.get_autocommit()
 
     def key(self, connection: Any) -> tuple[object, str]:
         name = connection.db.decode() if isinstance(connection.db, bytes) else str(connection.db)

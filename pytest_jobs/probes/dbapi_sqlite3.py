@@ -20,6 +20,8 @@ __all__ = ["SqliteDriver"]
 
 OWNED = ("sqlalchemy.", "aiosqlite.", "django.", "pytest_jobs.")
 FACTORY = 5
+IMPLICIT = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
+LEGACY = getattr(sqlite3, "LEGACY_TRANSACTION_CONTROL", -1)
 
 
 class SqliteDriver:
@@ -62,7 +64,16 @@ class SqliteDriver:
         return str(statement)
 
     def open(self, connection: Any) -> bool:
-        return bool(connection.in_transaction)
+        try:
+            return bool(connection.in_transaction)
+        except sqlite3.ProgrammingError:
+            return False
+
+    def begins(self, connection: Any, verb: str) -> bool:
+        autocommit = getattr(connection, "autocommit", LEGACY)
+        if autocommit == LEGACY:
+            return connection.isolation_level is not None and verb in IMPLICIT
+        return not autocommit
 
     def key(self, connection: Any) -> tuple[object, str]:
         path = attached_files(sqlite_query(connection))["main"]
@@ -163,7 +174,7 @@ class SqliteDriver:
             def executescript(self, script: str, /) -> Any:
                 with (
                     probe.commit(driver, self.connection, undo=lambda: None),
-                    probe.statement(driver, self.connection, script, ()),
+                    probe.statement(driver, self.connection, script, (), script=True),
                 ):
                     return super().executescript(script)
 

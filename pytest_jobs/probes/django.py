@@ -62,6 +62,7 @@ class DjangoProbe:
     def install(self, recorder: Recorder) -> None:
         """Hook the connections and backends of a project that is set up."""
         self._recorder = recorder
+        recorder.holds.append(self._holding)
         self.refresh()
 
     def refresh(self) -> None:
@@ -77,6 +78,7 @@ class DjangoProbe:
 
     def remove(self) -> None:
         """Unhook everything."""
+        self._recorder.holds = [held for held in self._recorder.holds if held != self._holding]
         self._patches.undo()
         self._orm = self._services = None
         self._known = {}
@@ -103,6 +105,9 @@ class DjangoProbe:
         if self._orm is not None:
             with self._recorder.paused():
                 self._orm.forget()
+
+    def _holding(self) -> bool:
+        return self._orm is not None and self._orm.holding()
 
     def _rows(self, alias: str, tables: list[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
         from pytest_jobs.probes.django_rows import tables_rows

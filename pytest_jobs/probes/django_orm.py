@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from pytest_jobs.probes.base import Patches, Recorder
-from pytest_jobs.probes.sqltext import Statements, shortened
+from pytest_jobs.probes.sqltext import LOCK, Statements, shortened
 from pytest_jobs.records import Effect
 
 __all__ = ["Orm", "publishing_inside_atomic", "raw", "subject"]
@@ -58,6 +58,7 @@ class Orm:
         self._dirty: WeakKeyDictionary[Any, dict[str, None]] = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
         self._over: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+        self._locking: WeakSet[Any] = WeakSet()
         self._savepoints = 0
         patches.replace(CursorWrapper, "_execute", self._execute)
         patches.replace(CursorWrapper, "_executemany", self._execute)
@@ -77,6 +78,10 @@ class Orm:
         for known in (self._begun, self._dirty, self._over):
             known.clear()
 
+    def holding(self) -> bool:
+        """Whether a job holds a transaction open in which it wrote, or locks."""
+        return bool(self._dirty) or any(_own_blocks(db) for db in self._locking)
+
     def _depth(self, db: Any) -> int | None:
         """Return how many blocks lie below the outermost one that a job opened, None when it has none open."""
         depth, block = self._begun.get(db, (0, None))
@@ -89,15 +94,19 @@ class Orm:
             db = cursor.db
             if self._recorder.sink is None:
                 return original(cursor, sql, params, *rest)
-            _, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
+            first, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
             if not writes:
+                if first == LOCK:
+                    self._locking.add(db)
                 return original(cursor, sql, params, *rest)
             tables = dict.fromkeys(write.table for write in writes)
             self.written.setdefault(db.alias, {}).update(tables)
-            if _own_blocks(db) or not (db.in_atomic_block or db.autocommit):
+            pending = _own_blocks(db) or not (db.in_atomic_block or db.autocommit)
+            if pending:
                 self._dirty.setdefault(db, {}).update(dict.fromkeys(subject(db.alias, table) for table in tables))
             verb, table = writes[-1].verb, writes[-1].table
-            effect = Effect("sql", subject(db.alias, table), f"{verb} {table}", safe=True, detail=shortened(params))
+            named, detail = subject(db.alias, table), shortened(params)
+            effect = Effect("sql", named, f"{verb} {table}", safe=True, detail=detail, pending=pending)
             with db.wrap_database_errors, self._recorder.doing(effect, lambda: _unavailable(db)), _statement(db):
                 return original(cursor, sql, params, *rest)
 

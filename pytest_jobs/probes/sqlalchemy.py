@@ -15,7 +15,7 @@ from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.sqlalchemy_databases import Databases
 from pytest_jobs.probes.sqlalchemy_death import Checkouts, Sessions, depth, is_commit, roll_back, session_owned
 from pytest_jobs.probes.sqlalchemy_state import engine_rows
-from pytest_jobs.probes.sqltext import ENDS, Statements, Write, shortened
+from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, Write, shortened
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Rows, Unreadable
 
@@ -49,6 +49,7 @@ class SQLAlchemyProbe:
         self._sessions = Sessions()
         self._begun: WeakSet[Connection] = WeakSet()
         self._wrote: WeakSet[Connection] = WeakSet()
+        self._locking: WeakSet[Connection] = WeakSet()
         self._test_wrote: WeakSet[Connection] = WeakSet()
         self._pending: WeakKeyDictionary[Connection, dict[str, None]] = WeakKeyDictionary()
         self._savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
@@ -59,6 +60,7 @@ class SQLAlchemyProbe:
         """Listen to every engine and pool, present and future."""
         self._recorder = recorder
         self._reset()
+        recorder.holds.append(self._holding)
         for target, name, listener in (
             (Engine, "do_execute", self._execute),
             (Engine, "do_executemany", self._executemany),
@@ -83,6 +85,7 @@ class SQLAlchemyProbe:
 
     def remove(self) -> None:
         """Stop listening."""
+        self._recorder.holds = [held for held in self._recorder.holds if held != self._holding]
         for target, name, listener in self._listeners:
             event.remove(target, name, listener)
         for dialect in self._patched.values():
@@ -119,6 +122,9 @@ class SQLAlchemyProbe:
             self._checkouts.close(self._recorder.sink, _single)
         self._wrote.clear()
 
+    def _holding(self) -> bool:
+        return bool(self._pending) or any(not conn.closed and conn.in_transaction() for conn in self._locking)
+
     # Statements
 
     def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
@@ -143,20 +149,26 @@ class SQLAlchemyProbe:
         """Run a statement that writes; leave any other to SQLAlchemy."""
         dialect = context.dialect
         first, writes = self._statements[dialect.name == "postgresql"].read(statement)
-        if not writes and first not in ENDS:
+        if not writes and first not in ENDS and first != LOCK:
             return False
         conn = context.root_connection
         if self._recorder.sink is None:
             self._of_the_test(conn, first, writes)
             return False
+        if first == LOCK:
+            self._locking.add(conn)
+            return False
         if not writes:
             return self._ends(conn, first, run)
         tables = [self._databases.subject(conn.engine, write.table) for write in writes]
         self._databases.wrote(conn.engine, tables)
-        self._pending.setdefault(conn, {}).update(dict.fromkeys(tables))
+        pending = not conn._is_autocommit_isolation()
+        if pending:
+            self._pending.setdefault(conn, {}).update(dict.fromkeys(tables))
         self._wrote.add(conn)
         verb, table = writes[-1].verb, tables[-1]
-        effect = Effect("sql", table, f"{verb} {table}", safe=True, detail=shortened(parameters, statement))
+        detail = shortened(parameters, statement)
+        effect = Effect("sql", table, f"{verb} {table}", safe=True, detail=detail, pending=pending)
         with self._recorder.doing(effect, lambda: _unavailable(dialect)):
             run()
         return True
@@ -204,8 +216,8 @@ class SQLAlchemyProbe:
         self._begun.discard(conn)
         self._test_wrote.discard(conn)
         self._savepoints.pop(conn, None)
-        if conn not in self._pending or conn._is_autocommit_isolation():
-            self._pending.pop(conn, None)
+        self._locking.discard(conn)
+        if conn not in self._pending:
             return
         self._local.committing = conn
         dialect = conn.dialect
@@ -233,7 +245,7 @@ class SQLAlchemyProbe:
             self._test_lost = True
         self._pending.pop(conn, None)
         self._savepoints.pop(conn, None)
-        for group in (self._begun, self._wrote, self._test_wrote):
+        for group in (self._begun, self._wrote, self._locking, self._test_wrote):
             group.discard(conn)
 
     def _savepoint(self, conn: Connection, name: str) -> None:

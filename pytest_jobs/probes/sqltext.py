@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ENDS", "Statements", "Write", "shortened"]
+__all__ = ["ENDS", "LOCK", "Statements", "Write", "shortened"]
 
 NOISE = re.compile(
     r"""
@@ -38,6 +38,12 @@ ENDS = frozenset({"COMMIT", "END", "RELEASE", "ROLLBACK", "ABORT", "BEGIN", "STA
 FIRST = re.compile(r"\s*(?:(?:--[^\n]*\n|/\*.*?\*/)\s*)*\(?\s*(\w+)", re.DOTALL)
 NEVER = frozenset({"SELECT", "PRAGMA", "SHOW", "SET", "EXPLAIN", "DESCRIBE", "FETCH", "VALUES", "VACUUM", "ANALYZE"})
 DDL = frozenset({"CREATE", "ALTER", "DROP"})
+LOCKS = re.compile(
+    r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b|\bFOR\s+(?:KEY\s+)?SHARE\b|\bLOCK\s+IN\s+SHARE\s+MODE\b"
+    r"|\bpg_(?:try_)?advisory_(?:xact_)?lock|\bGET_LOCK\s*\(|^\s*LOCK\s|^\s*BEGIN\s+(?:IMMEDIATE|EXCLUSIVE)\b",
+    re.IGNORECASE,
+)
+LOCK = "LOCK"
 KEPT = 1000
 
 
@@ -62,7 +68,7 @@ class Statements:
         self._known: dict[str, tuple[str, tuple[Write, ...]]] = {}
 
     def read(self, statement: str) -> tuple[str, tuple[Write, ...]]:
-        """Return a statement's first word in capitals and the tables that it writes to.
+        """Return a statement's first word in capitals, `LOCK` for one that only locks, and the tables that it writes to.
 
         Args:
             statement: SQL of any dialect, one statement.
@@ -82,13 +88,15 @@ class Statements:
         start = FIRST.match(statement)
         first = start[1].upper() if start else ""
         if first in NEVER or first in ENDS:
-            return first, ()
+            return (LOCK if LOCKS.search(statement) else first), ()
         text = NOISE.sub(lambda noise: "''" if noise[0][0] in "'$" else " ", statement)
         writes: dict[str, Write] = {}
         for match in WRITE.finditer(text):
             write = self._write(match, text)
             if write is not None and (first not in DDL or write.verb == first):
                 writes.setdefault(write.table, write)
+        if not writes and LOCKS.search(text):
+            first = LOCK
         return first, tuple(writes.values())
 
     def _write(self, match: re.Match[str], text: str) -> Write | None:
