@@ -71,6 +71,9 @@ class Driver(Protocol):
     def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
         """Return what reads the database."""
 
+    def locked(self, connection: Any) -> None:
+        """Know of a statement that locked rows."""
+
     def release(self, connection: Any) -> None:
         """Let go of whatever the connection holds in the database, as the end of its process would."""
 
@@ -167,8 +170,16 @@ class DBAPIProbe:
                     driver.release(connection)
 
     def _holding(self) -> bool:
-        held = [*self._pending, *self._locking]
-        return any(self._used[each][1].open(each) for each in held if each in self._used)
+        for connection, (_, driver) in list(self._used.items()):
+            if driver.open(connection) and (connection in self._pending or connection in self._locking):
+                return True
+        return False
+
+    def rolled_back(self, connection: Any) -> None:
+        """Know that a transaction was given up."""
+        for known in (self._locking, self._test_wrote):
+            known.discard(connection)
+        self._pending.pop(connection, None)
 
     def left_open(self, driver: Driver) -> frozenset[int]:
         """Return the connections on which other attempts left a transaction open."""
@@ -204,9 +215,10 @@ class DBAPIProbe:
                 yield
             return
         if not writes:
+            yield
             if first == LOCK:
                 self._locking.add(connection)
-            yield
+                driver.locked(connection)
             return
         place = self._place(driver, connection)
         tables = [write.table.removeprefix("main.") for write in writes]

@@ -74,6 +74,9 @@ class PsycopgDriver:
     def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
         return ServerLook(*server_of(connection))
 
+    def locked(self, connection: Any) -> None:
+        """The driver knows of open transactions by itself."""
+
     def release(self, connection: Any) -> None:
         """Roll back and let go of advisory locks; cut the socket where that needs an event loop."""
         if hasattr(connection, "__aenter__"):
@@ -151,6 +154,7 @@ class PymysqlDriver:
         for name in ("execute", "executemany"):
             _replace(self._patches, Cursor, name, lambda original: self._statement(original, probe))
         _replace(self._patches, Connection, "commit", lambda original: self._commit(original, probe))
+        _replace(self._patches, Connection, "rollback", lambda original: self._rollback(original, probe))
 
     def remove(self) -> None:
         self._patches.undo()
@@ -177,6 +181,11 @@ class PymysqlDriver:
     def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
         return ServerLook(*server_of(connection))
 
+    def locked(self, connection: Any) -> None:
+        """Note what pymysql does not read: that a query has begun a transaction."""
+        if not connection.get_autocommit():
+            connection.server_status |= 1
+
     def release(self, connection: Any) -> None:
         """Roll back and let go of named locks; cut the socket where an unread result is in the way."""
         try:
@@ -198,6 +207,13 @@ class PymysqlDriver:
                 original(connection)
 
         return commit
+
+    def _rollback(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def rollback(connection: Any) -> None:
+            original(connection)
+            probe.rolled_back(connection)
+
+        return rollback
 
 
 def _shown(parameters: Any) -> Any:

@@ -92,6 +92,9 @@ class SqliteDriver:
 
         return in_memory
 
+    def locked(self, connection: Any) -> None:
+        """The driver knows of open transactions by itself."""
+
     def release(self, connection: Any) -> None:
         for cursor in list(self._cursors):
             if cursor.connection is connection:
