@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 from celery import _state
 
+import pytest_jobs.queues.celery  # noqa: F401 - else pytester forgets it after each run, and half of kombu with it
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.joinpath("docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -128,7 +130,7 @@ class Reader:
         """Write a block that has no name."""
         words = (command(following) if following is not None else None) or [""]
         name = words[0].partition("::")[0]
-        if name.endswith(".py") and not self.path(name).exists():
+        if name.endswith(".py") and name != self.own and not self.path(name).exists():
             self.write(name, block.text)
             return
         before = self.path(self.own).read_text("utf-8") if self.path(self.own).exists() else ""
