@@ -170,6 +170,7 @@ def test_writes_outside_a_block(any_db, probe, recorder):
     assert sink.labels == ["INSERT orders"] * 2
     effect = sink.effects[0]
     assert (effect.kind, effect.target, effect.safe, effect.detail) == ("sql", "orders", True, "1")
+    assert not effect.pending and not recorder.holding
     assert rows(probe) == {"orders": [1, 2]}
 
 
@@ -179,7 +180,23 @@ def test_a_block_commits(task, any_db, probe, recorder):
     recorder.sink = sink = Sink()
     task()
     assert sink.labels == ["INSERT orders", "INSERT orders", "COMMIT"]
+    assert [effect.pending for effect in sink.effects] == [True, True, False]
     assert (sink.effects[-1].target, sink.effects[-1].detail) == ("orders", "orders")
+
+
+def test_an_open_block_is_held(any_db, probe, recorder):
+    """From its first write to its end a job's block is held, also when it is rolled back."""
+    recorder.sink = Sink()
+    with transaction.atomic():
+        Order.objects.count()
+        assert not recorder.holding
+        Order.objects.create(cents=1)
+        assert recorder.holding
+    assert not recorder.holding
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Order.objects.create(cents=2)
+        raise ZeroDivisionError
+    assert not recorder.holding
 
 
 def test_blocks_that_only_read_or_nest(any_db, probe, recorder):

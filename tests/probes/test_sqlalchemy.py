@@ -137,6 +137,7 @@ def test_writes_and_the_commit_are_effects(recorder, probe, engine):
     assert sink.points[-2:] == ["before COMMIT", "after COMMIT"]
     assert {effect.kind for effect in sink.effects} == {"sql"}
     assert all(effect.safe for effect in sink.effects)
+    assert [effect.pending for effect in sink.effects] == [True, True, False]
     insert = next(effect for effect in sink.effects if effect.label.startswith("INSERT"))
     assert insert.target == "jobs_payments"
     assert "500" in insert.detail
@@ -333,8 +334,30 @@ def test_autocommit_has_no_commit(recorder, probe, engine):
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.insert(Payment).values(order_id=7, amount=5))
 
-    assert [effect.label for effect in run(recorder, task).effects] == ["INSERT jobs_payments"]
+    assert [(effect.label, effect.pending) for effect in run(recorder, task).effects] == [("INSERT jobs_payments", False)]
     assert amounts(probe) == [5]
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback", "close"])
+def test_a_transaction_is_held_from_its_first_write(recorder, probe, engine, ending):
+    """From the first write, or lock, until the transaction ends no other worker could come by."""
+
+    def task():
+        with Session(engine) as session:
+            session.get_one(Order, 7)
+            assert not recorder.holding
+            session.add(Payment(order_id=7, amount=500))
+            session.flush()
+            assert recorder.holding
+            getattr(session, ending)()
+            assert not recorder.holding
+            if engine.dialect.name != "sqlite":
+                session.get_one(Order, 7, with_for_update=True)
+                assert recorder.holding
+                session.commit()
+                assert not recorder.holding
+
+    run(recorder, task)
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite:///{}/shop.db", "sqlite+aiosqlite://", "postgresql"])
