@@ -180,7 +180,18 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
         struck=worker.route.struck or schedule == ONCE,
         points=worker.route.points,
         outgoing=worker.route.outgoing,
+        blamed=_struck(worker),
     )
+
+
+def _struck(worker: Any) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return the tasks that met a fault or came again, each with what its attempts did."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in worker.ledger.entries.values():
+        if entry.extra or any(attempt.fault for attempt in entry.attempts):
+            effects = [effect for attempt in entry.attempts for effect in attempt.effects]
+            found[entry.name] = found.get(entry.name, frozenset()).union(*((each.target, each.label) for each in effects))
+    return tuple(found.items())
 
 
 def _verdict(
@@ -198,14 +209,16 @@ def _verdict(
         implied: Whether no marker is there, but `--jobs-all`.
     """
     assert own.world is not None
-    notes = [f"{found.left_out} more schedules were not tried (jobs_max_schedules)."] if found.left_out else []
+    left = f"{found.left_out} more schedule{'s were' if found.left_out > 1 else ' was'} not tried: the budget is {len(found.runs)}"
+    notes = [f"{left} (max_schedules)."] if found.left_out else []
     said = [f"{node}: {note}" for note in notes]
-    warned = [f"the kind {kind} found nothing to do in {test}: it is vacuous, not passed" for kind in found.vacuous]
+    warned = [f"{name} found nothing to do in {test}: it is vacuous, not passed" for name in found.vacuous]
     command = f"pytest {quote(node)}{' --jobs-all' if implied else ''} --jobs-schedule"
     judgement = judge(test, found, own.world, Ignore(ignore), lambda schedule: f"{command} {schedule}", notes)
     unused = [pattern for pattern in judgement.unused if pattern not in common]
     warned += [f"ignore={pattern!r} of {test} matched nothing" for pattern in unused]
-    said += [f"{node}: {kind} found nothing to do" for kind in found.vacuous]
+    warned += [f"in {test}, {sentence}" for sentence in judgement.unseen]
+    said += [f"{node}: {name} found nothing to do" for name in [*found.vacuous, *found.missed]]
     return judgement.failure, tuple(warned), tuple(said), judgement.failing
 
 

@@ -69,6 +69,8 @@ def failure(f: Failure) -> str:
     blocks = [_first_line(f"{short(f.task)} is not idempotent at {f.schedule}: ", worst, more)]
     evidence = [line for finding in distinct for line in _evidence(finding, alone=not more)]
     shown = evidence_table(evidence[:INLINE_EVIDENCE])
+    sentences = [_one_line(finding.now) for finding in distinct if finding.rule in {"lost", "left", "test"}]
+    shown += [f" {sentence}" for sentence in sentences if sentence not in blocks[0]]
     if len(evidence) > INLINE_EVIDENCE:
         shown.append(f" … and {len(evidence) - INLINE_EVIDENCE:,} more lines")
     if f.ignored:

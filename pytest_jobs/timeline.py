@@ -32,10 +32,18 @@ def _line(worker: "Hosting", event: Event) -> str:
 def _words(attempt: Attempt, settled: str) -> list[str]:
     words = ["redelivered"] if attempt.redelivered else []
     words += [f"retry {attempt.retries}"] if attempt.retries else []
-    words += [attempt.outcome]
+    words += _by_fault(attempt) or [attempt.outcome]
     if attempt.error is not None and attempt.outcome != "requeued":
         words[-1] += f" with {attempt.error!r}" if attempt.outcome == "failed" else f" after {attempt.error!r}"
     return [*words, settled]
+
+
+def _by_fault(attempt: Attempt) -> list[str]:
+    """Say where a fault struck, unless the error that it raised says so."""
+    fault = attempt.fault or ""
+    if attempt.outcome == "killed" and fault:
+        return [fault if fault.startswith("killed") else f"killed by {fault}"]
+    return [fault, attempt.outcome] if fault.startswith("overlapped") else []
 
 
 def _call(worker: "Hosting", entry: Entry) -> str:
