@@ -1,5 +1,6 @@
 """Run a test again under one schedule after another, each time in a fresh world; then judge."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -7,11 +8,15 @@ from itertools import zip_longest
 from pytest_jobs import render
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.route import Point
-from pytest_jobs.schedules import ONCE, Schedule, planned
+from pytest_jobs.schedules import AT_CALLS, AT_POINTS, ONCE, Schedule, chained, planned
 from pytest_jobs.verdict import Comparison, compare
 from pytest_jobs.world import Finding, World
 
 __all__ = ["Exploration", "Run", "explore", "judge"]
+
+PLAIN_KINDS = frozenset({"twice", "late"})
+DEEPER = AT_POINTS | AT_CALLS
+VOLATILE = re.compile(r"[0-9a-fA-F]{8}[0-9a-fA-F-]*|\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,8 @@ class Run:
         tasks: The names of the tasks that ran, in order of their first run.
         struck: Whether the schedule found something to do.
         points: One point of each class, recorded in the undisturbed run.
-        outgoing: The labels of the outgoing calls, likewise.
-        gave_up: The errors with which jobs ended that were not the injected ones; None when no job gave up.
+        outgoing: The numbers of its outgoing calls, likewise.
+        blamed: The tasks that the schedule struck, each with what their attempts did.
     """
 
     schedule: Schedule
@@ -41,8 +46,8 @@ class Run:
     tasks: tuple[str, ...] = ()
     struck: bool = True
     points: tuple[Point, ...] = ()
-    outgoing: tuple[str, ...] = ()
-    gave_up: tuple[str, ...] | None = None
+    outgoing: tuple[int, ...] = ()
+    blamed: tuple[tuple[str, frozenset[str]], ...] = ()
 
 
 @dataclass(slots=True)
@@ -52,7 +57,8 @@ class Exploration:
     Attributes:
         first: The undisturbed run; None when nothing was explored.
         runs: The runs under schedules.
-        vacuous: The kinds that found nothing to do.
+        vacuous: The kinds that found nothing to do; of the one schedule that was asked for, its id.
+        missed: The ids of schedules that found nothing to do, although others of their kind did.
         left_out: How many schedules the budget cut.
         spoiled: Why the undisturbed run failed, empty when it did not.
     """
@@ -60,6 +66,7 @@ class Exploration:
     first: Run | None = None
     runs: list[Run] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
     left_out: int = 0
     spoiled: str = ""
 
@@ -72,7 +79,7 @@ class Exploration:
 
 def explore(
     kinds: Sequence[str],
-    run: Callable[[Schedule, frozenset[str]], Run],
+    run: Callable[[Schedule, frozenset[str], bool], Run],
     limit: int,
     progress: Callable[[int, int], None],
     only: Schedule | None = None,
@@ -80,34 +87,59 @@ def explore(
 ) -> Exploration:
     """Run a test undisturbed, then under each schedule.
 
+    Where a run recovers by doing something that the undisturbed one never did, that recovery is disturbed as well.
+
     Args:
         kinds: The kinds of schedules.
-        run: Runs the test in a fresh world, and reads these subjects of it whether they were written or not.
+        run: Runs the test in a fresh world, reads these subjects of it whether they were written or not, and notes
+            its points or not.
         limit: The most schedules.
         progress: Told after each run how many of how many are done.
         only: The one schedule to run instead of the kinds.
         remembered: The ids that failed the last time, tried first.
     """
     found = Exploration()
-    first = run(ONCE, frozenset())
+    first = run(ONCE, frozenset(), not PLAIN_KINDS.issuperset(kinds))
     if first.outcome != "passed" or first.world is None:
         found.spoiled = first.message
         return found
     found.first = first
-    queue = [only] if only is not None else list(_round_robin([_planned(kind, first) for kind in kinds]))
-    queue.sort(key=lambda schedule: str(schedule) not in remembered)
-    found.left_out = max(len(queue) - limit, 0)
-    for number, schedule in enumerate(queue[:limit], start=1):
-        found.runs.append(run(schedule, frozenset(first.world.state)))
+    wanted = frozenset(first.world.state)
+    planned_ones = [only] if only is not None else list(_round_robin([_planned(kind, first) for kind in kinds]))
+    queue = sorted(planned_ones, key=lambda schedule: str(schedule) not in remembered)
+    usual = _shapes(first)
+    for number, schedule in enumerate(queue, start=1):
+        if number > limit:
+            break
+        one = run(schedule, wanted, False)
+        found.runs.append(one)
+        if only is None and one.struck and schedule.then is None and not _shapes(one) <= usual:
+            queue += _deeper(schedule, kinds, run(schedule, wanted, True))
         progress(number, min(len(queue), limit))
+    found.left_out = len(queue) - len(found.runs)
+    place = {schedule: number for number, schedule in enumerate((*planned_ones, *queue[len(planned_ones) :]))}
+    found.runs.sort(key=lambda one: (len(one.schedule.steps), place[one.schedule]))
     tried = {one.schedule.kind for one in found.runs if one.struck} | {schedule.kind for schedule in queue[limit:]}
-    found.vacuous = [kind for kind in ([only.kind] if only is not None else kinds) if kind not in tried]
+    missed = [one.schedule for one in found.runs if not one.struck]
+    found.vacuous = [kind for kind in kinds if kind not in tried] if only is None else [str(each) for each in missed]
+    found.missed = [str(each) for each in missed if each.kind in tried]
     return found
 
 
-def _planned(kind: str, first: Run) -> Sequence[Schedule]:
-    points = [(point.number, point.open) for point in first.points]
-    return planned(kind, first.deliveries, points, len(first.outgoing))
+def _planned(kind: str, run: Run) -> Sequence[Schedule]:
+    return planned(kind, run.deliveries, [(point.number, point.open) for point in run.points], run.outgoing)
+
+
+def _shapes(run: Run) -> frozenset[str]:
+    """Name what a run did, without the numbers and keys that differ from run to run."""
+    labels = [effect.label for effect in run.world.effects] if run.world is not None else []
+    return frozenset(VOLATILE.sub("#", label) for label in labels if not label.startswith("retry "))
+
+
+def _deeper(schedule: Schedule, kinds: Sequence[str], again: Run) -> Iterator[Schedule]:
+    """Chain a schedule with what can strike its recovery."""
+    for step in _round_robin([_planned(kind, again) for kind in kinds if kind in DEEPER]):
+        yield chained([*schedule.steps, step])
 
 
 def _round_robin(groups: Sequence[Sequence[Schedule]]) -> Iterator[Schedule]:
@@ -123,11 +155,13 @@ class Judgement:
         failure: The failure's text, empty when there is none.
         unused: The ignore patterns that matched nothing.
         failing: The ids of the schedules that failed.
+        unseen: What no probe could read, a sentence each.
     """
 
     failure: str
     unused: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 def judge(
@@ -149,7 +183,7 @@ def judge(
     assert found.first is not None
     assert found.first.world is not None
     twin = compare(found.first.world, own, ignore)
-    matched = twin.matched
+    matched, unreadable = twin.matched, dict.fromkeys(twin.unreadable)
     if twin.findings:
         return Judgement(render.irreproducible(name, twin), ())
     failing: list[tuple[Run, tuple[Finding, ...], tuple[str, ...]]] = []
@@ -159,20 +193,24 @@ def judge(
         if run.world is not None and (run.outcome == "passed" or _complete(own, run.world)):
             compared = compare(own, run.world, ignore)
             matched |= compared.matched
+            unreadable.update(dict.fromkeys(compared.unreadable))
             findings, ignored = compared.findings, compared.ignored
         if run.outcome != "passed" and not findings:
             findings = (Finding("test", "the test", "passes", run.message),)
         if findings:
             failing.append((run, findings, ignored))
+    unseen = tuple(f"{each.probe} was not compared: {each.reason}" for each in unreadable)
     if not failing:
-        return Judgement("", ignore.unused(matched))
+        return Judgement("", ignore.unused(matched), (), unseen)
     worst, findings, ignored = failing[0]
-    more = tuple(str(run.schedule) for run, _, _ in failing[1:])
-    said = list(notes)
+    same = [str(run.schedule) for run, others, _ in failing[1:] if _sort(others) == _sort(findings)]
+    more = [str(run.schedule) for run, others, _ in failing[1:] if _sort(others) != _sort(findings)]
+    said = [*notes, *unseen]
     if worst.outcome != "passed" and findings[0].rule != "test":
         said.append(f"The test fails there too: {worst.message}")
     if more:
-        said.append(f"Fails too at {', '.join(more[:10])}.")
+        rest = f" and {len(more) - 8} more" if len(more) > 8 else ""
+        said.append(f"Fails otherwise at {', '.join(more[:8])}{rest}.")
     text = render.failure(
         render.Failure(
             task=_blamed(worst, findings),
@@ -182,9 +220,15 @@ def judge(
             timeline=worst.timeline,
             replay=replay(worst.schedule),
             notes=tuple(said),
+            also=tuple(same),
         )
     )
-    return Judgement(text, (), tuple(str(run.schedule) for run, _, _ in failing))
+    return Judgement(text, (), tuple(str(run.schedule) for run, _, _ in failing), unseen)
+
+
+def _sort(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Tell failures apart by what is wrong, not by where."""
+    return tuple(f"{finding.rule} {VOLATILE.sub('#', finding.subject)}" for finding in findings)
 
 
 def _complete(own: World, failed: World) -> bool:
@@ -194,9 +238,13 @@ def _complete(own: World, failed: World) -> bool:
 
 
 def _blamed(run: Run, findings: tuple[Finding, ...]) -> str:
-    """Name the task a finding is about: the one it names, else the first that ran."""
-    for finding in findings:
-        for task in run.tasks:
-            if finding.rule == "outcome" and task.rpartition(".")[2] in finding.subject:
-                return task
-    return run.tasks[0] if run.tasks else "the test"
+    """Name the task a failure is about: the one it names, else the struck one that touched what differs."""
+    worst = findings[0]
+    named = " ".join([worst.subject, *(line.label for line in worst.evidence[:1])]).split()
+    for task in run.tasks:
+        if worst.rule in {"outcome", "lost", "left"} and task.rpartition(".")[2] in named:
+            return task
+    for task, touched in run.blamed:
+        if any(each == worst.subject or each.endswith(f":{worst.subject}") for each in touched):
+            return task
+    return next((task for task, _ in run.blamed), run.tasks[0] if run.tasks else "the test")

@@ -20,7 +20,6 @@ __all__ = ["explored"]
 
 CaseOf = Callable[[Any], Case]
 Call = Callable[[Callable[[], Any], str], Any]
-PLAIN = frozenset({"twice", "late"})
 
 
 def explored(item: Any, options: "Options", marked: "Marked", case_of: CaseOf, call: Call) -> Exploration:
@@ -38,8 +37,7 @@ def explored(item: Any, options: "Options", marked: "Marked", case_of: CaseOf, c
     only = item.config.getoption("jobs_schedule")
     case_of(item).order = Order(start=start)
 
-    def run(schedule: schedules.Schedule, wanted: frozenset[str]) -> Run:
-        record = schedule == schedules.ONCE and not PLAIN.issuperset(kinds)
+    def run(schedule: schedules.Schedule, wanted: frozenset[str], record: bool) -> Run:
         return _run_again(item, Order(schedule, start, wanted, record), case_of, call)
 
     with _unlogged():

@@ -44,7 +44,7 @@ class Route:
         self.calls = 0
         self._losing: Effect | None = None
         self._classes: dict[Hashable, Point] = {}
-        self._outgoing: list[str] = []
+        self._outgoing: list[int] = []
 
     @property
     def lines(self) -> bool:
@@ -79,8 +79,8 @@ class Route:
         return tuple(self._classes.values())
 
     @property
-    def outgoing(self) -> tuple[str, ...]:
-        """The labels of the outgoing calls, in order."""
+    def outgoing(self) -> tuple[int, ...]:
+        """The numbers of the outgoing calls; where a schedule is recorded, of those after its last fault."""
         return tuple(self._outgoing)
 
     def line(self, execution: "Execution", where: str) -> None:
@@ -95,8 +95,8 @@ class Route:
         if error is None:
             return
         self.calls += 1
-        if self.recording:
-            self._outgoing.append(effect.label)
+        if self.recording and not self.untouched:
+            self._outgoing.append(self.calls)
         if self.strikes("fail", self.calls):
             execution.fail(error(), f"{self.schedule}: {effect.label} failed")
         if self._next("reply-lost", self.calls):
@@ -116,7 +116,7 @@ class Route:
         if not execution.disturbed or self.reached >= MOST_POINTS:
             return
         self.reached += 1
-        if self.recording:
+        if self.recording and not self.untouched:
             done = tuple(effect.label for effect in execution.effects)
             key = (execution.delivery, execution.retries, done, execution.open_writes, self.signature())
             after = f" after {done[-1]}" if label.startswith("line") and done else ""

@@ -92,14 +92,14 @@ def kinds(names: Iterable[str], where: str) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def planned(kind: str, deliveries: int, points: Sequence[tuple[int, bool]], calls: int) -> Sequence[Schedule]:
+def planned(kind: str, deliveries: int, points: Sequence[tuple[int, bool]], calls: Sequence[int]) -> Sequence[Schedule]:
     """Return the schedules of one kind that a run makes possible.
 
     Args:
         kind: One of `KINDS`.
         deliveries: How many deliveries the run had.
         points: The number of one point of each class, and whether a transaction with writes was open there.
-        calls: How many outgoing calls it made.
+        calls: The numbers of its outgoing calls.
     """
     if not deliveries:
         return ()
@@ -111,4 +111,4 @@ def planned(kind: str, deliveries: int, points: Sequence[tuple[int, bool]], call
         return [Schedule(kind, number) for number, _ in points]
     if kind == "overlap":
         return [Schedule(kind, number) for number, is_open in points if not is_open]
-    return [Schedule(kind, number) for number in range(1, calls + 1)]
+    return [Schedule(kind, number) for number in calls]

@@ -12,7 +12,7 @@ __tracebackhide__ = True
 FAR = 366 * 86400.0
 
 
-class _Exact(Scheduler):  # type: ignore[misc]
+class _Exact(Scheduler):
     """Celery's scheduler without the 10 ms that it wakes too early, as real sleeps need."""
 
     def adjust(self, n: float | None, drift: float = 0.0) -> float | None:

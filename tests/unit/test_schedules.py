@@ -1,0 +1,81 @@
+"""Schedules as values: their ids, and which of them follow from a run."""
+
+import pytest
+
+from pytest_jobs.errors import UsageError
+from pytest_jobs.explore import Run, explore
+from pytest_jobs.records import Effect
+from pytest_jobs.route import Point
+from pytest_jobs.schedules import Schedule, chained, parse, planned
+from pytest_jobs.world import World
+
+
+@pytest.mark.parametrize("text", ["once", "twice", "late@3", "crash@7", "crash@7+crash@12", "fail@1+reply-lost@2+twice"])
+def test_an_id_reads_back(text):
+    """The text of a schedule is its id."""
+    assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "crash", "twice@2", "once+twice", "crash@0", "crash@3+", "boom@1", "crash@1 twice"])
+def test_what_is_no_schedule_is_refused(text):
+    """The sentence says what is allowed."""
+    with pytest.raises(UsageError, match="is no schedule; allowed are once, twice, late@N, crash@N, fail@N, reply-lost@N, overlap@N"):
+        parse(text)
+
+
+def test_overlap_is_planned_only_where_no_transaction_is_open():
+    """A nested delivery would see uncommitted rows."""
+    assert planned("overlap", 1, [(1, False), (2, True), (3, False)], []) == [Schedule("overlap", 1), Schedule("overlap", 3)]
+
+
+def _world(*labels):
+    effects = tuple(Effect("redis", f"redis:{label}", label) for label in labels)
+    return World({}, effects, (), (), frozenset(), ())
+
+
+def _explore(answers, kinds=("crash",), limit=100, remembered=()):
+    """Explore a test whose runs are given by schedule id; return the ids in the order they ran."""
+    ran = []
+
+    def run(schedule, wanted, record):
+        ran.append((str(schedule), record))
+        return answers(schedule, record)
+
+    return explore(kinds, run, limit, lambda done, of: None, None, remembered), ran
+
+
+def test_a_recovery_that_does_something_new_is_disturbed_too():
+    """It is run once more to note its points, then killed there."""
+
+    def answers(schedule, record):
+        if str(schedule) == "once":
+            return Run(schedule, "passed", world=_world("SET a"), deliveries=1, points=(Point(1, "x"), Point(2, "y")))
+        if str(schedule) == "crash@2":
+            return Run(schedule, "passed", world=_world("SET a", "DEL b"), deliveries=2, points=(Point(5, "z"),) if record else ())
+        return Run(schedule, "passed", world=_world("SET a"), deliveries=2)
+
+    found, ran = _explore(answers)
+    assert ran == [("once", True), ("crash@1", False), ("crash@2", False), ("crash@2", True), ("crash@2+crash@5", False)]
+    assert found.left_out == 0
+
+
+def test_the_budget_counts_what_it_cuts():
+    """Nothing is left out silently."""
+    points = tuple(Point(number, "") for number in range(1, 11))
+    found, ran = _explore(lambda schedule, record: Run(schedule, "passed", world=_world(), deliveries=1, points=points), limit=4)
+    assert (len(ran), found.left_out) == (5, 6)
+
+
+def test_what_failed_last_time_runs_first_and_is_told_in_its_place():
+    """The smallest failing schedule is told first, whatever ran first."""
+    points = tuple(Point(number, "") for number in range(1, 4))
+    found, ran = _explore(
+        lambda schedule, record: Run(schedule, "passed", world=_world(), deliveries=1, points=points), remembered=("crash@3",)
+    )
+    assert [schedule for schedule, _ in ran] == ["once", "crash@3", "crash@1", "crash@2"]
+    assert [str(run.schedule) for run in found.runs] == ["crash@1", "crash@2", "crash@3"]
+
+
+def test_chains_are_flat():
+    """A chain of chains is one chain."""
+    assert str(chained([Schedule("crash", 1), Schedule("twice")])) == "crash@1+twice"
