@@ -93,7 +93,7 @@ class Reader:
         self.page = page
         self.own = f"test_{re.sub(r'[^a-z]', '_', page.stem.lower())}.py"
         self.shown_failing = set()
-        self.write("pytest.ini", "[pytest]\n")
+        self.write("pytest.ini", "[pytest]\nfilterwarnings = default\n")
 
     def path(self, name):
         """Return a file of the folder."""
