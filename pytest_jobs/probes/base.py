@@ -34,19 +34,27 @@ class Recorder:
     Attributes:
         sink: What stands around the effects of the job that runs, None when none does.
         hurried: Whether nobody may wait for a lock.
-        holds: A question of each probe: whether a job holds a transaction open in which it wrote, or locks.
+        holds: A question of probes, by their names: does a job hold a transaction open in which it wrote, or locks?
+        locks: A question of probes, by their names: is a database that jobs used locked right now?
     """
 
     def __init__(self) -> None:
         self.sink: Sink | None = None
         self.hurried = False
-        self.holds: list[Callable[[], bool]] = []
+        self.holds: dict[str, Callable[[], bool]] = {}
+        self.locks: dict[str, Callable[[], bool]] = {}
         self._inside: ContextVar[bool] = ContextVar("inside an effect", default=False)
 
     @property
     def holding(self) -> bool:
         """Whether a job holds a transaction open in which it wrote, or locks."""
-        return any(held() for held in self.holds)
+        return any(held() for held in self.holds.values())
+
+    @property
+    def locking(self) -> bool:
+        """Whether somebody holds a lock that another worker would wait for, found out by trying to get it."""
+        with self.paused():
+            return any(locked() for locked in self.locks.values())
 
     @contextmanager
     def hurrying(self) -> Iterator[None]:

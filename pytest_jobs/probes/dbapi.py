@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.catalogs import Query
+from pytest_jobs.probes.hurry import Patience
 from pytest_jobs.probes.naming import Names
 from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, shortened
 from pytest_jobs.records import Effect
@@ -42,9 +44,11 @@ class Driver(Protocol):
     """Knows one driver.
 
     Attributes:
+        family: `sqlite`, `postgresql` or `mysql`.
         folds: Whether names without quotes are in lower case.
     """
 
+    family: str
     folds: bool
 
     def install(self, probe: "DBAPIProbe") -> None:
@@ -74,6 +78,12 @@ class Driver(Protocol):
     def locked(self, connection: Any) -> None:
         """Know of a statement that locked rows."""
 
+    def query(self, connection: Any) -> Query | None:
+        """Return what runs a statement over a connection, None where that cannot be done at once."""
+
+    def blocks(self, key: object) -> bool:
+        """Whether somebody who wanted to write to the database of this key would wait now."""
+
     def release(self, connection: Any) -> None:
         """Let go of whatever the connection holds in the database, as the end of its process would."""
 
@@ -96,13 +106,15 @@ class DBAPIProbe:
         self._used: WeakKeyDictionary[Any, tuple[Any, Driver]] = WeakKeyDictionary()
         self._test_wrote: WeakSet[Any] = WeakSet()
         self._locking: WeakSet[Any] = WeakSet()
+        self._patience = Patience()
         self._undead = False
 
     def install(self, recorder: Recorder) -> None:
         """Hook those drivers that are loaded."""
         self.recorder = recorder
         self._reset()
-        recorder.holds.append(self._holding)
+        recorder.holds[self.name] = self._holding
+        recorder.locks[self.name] = self._locked
         self.refresh()
 
     def refresh(self) -> None:
@@ -115,7 +127,8 @@ class DBAPIProbe:
 
     def remove(self) -> None:
         """Unhook them."""
-        self.recorder.holds = [held for held in self.recorder.holds if held != self._holding]
+        self.recorder.holds.pop(self.name, None)
+        self.recorder.locks.pop(self.name, None)
         for driver in self._drivers.values():
             driver.remove()
         for place in self._places.values():
@@ -175,6 +188,16 @@ class DBAPIProbe:
                 return True
         return False
 
+    def _locked(self) -> bool:
+        return any(driver.blocks(key) for driver in self._drivers.values() for key in self._places)
+
+    def _hurry(self, driver: Driver, connection: Any) -> None:
+        query = driver.query(connection)
+        if query is not None:
+            with self.recorder.paused():
+                change = self._patience.hurry if self.recorder.hurried else self._patience.relax
+                change(connection, driver.family, query)
+
     def rolled_back(self, connection: Any) -> None:
         """Know that a transaction was given up."""
         for known in (self._locking, self._test_wrote):
@@ -210,6 +233,8 @@ class DBAPIProbe:
         if not driver.open(connection):
             self._test_wrote.discard(connection)
         self._used[connection] = (self.recorder.sink, driver)
+        if self.recorder.hurried != (connection in self._patience):
+            self._hurry(driver, connection)
         if first in {"COMMIT", "END"}:
             with self.commit(driver, connection, undo=lambda: None):
                 yield

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.probes.base import Patches
+from pytest_jobs.probes.catalogs import Query
 from pytest_jobs.probes.dbapi_state import ServerLook, server_of
+from pytest_jobs.probes.tables import cursor_query
 
 if TYPE_CHECKING:
     from pytest_jobs.probes.dbapi import DBAPIProbe
@@ -28,6 +30,7 @@ def _replace(patches: Patches, owner: Any, name: str, make: Callable[[Any], Any]
 class PsycopgDriver:
     """Hooks psycopg 3, sync and async."""
 
+    family = "postgresql"
     folds = True
 
     def __init__(self) -> None:
@@ -76,6 +79,14 @@ class PsycopgDriver:
 
     def locked(self, connection: Any) -> None:
         """The driver knows of open transactions by itself."""
+
+    def query(self, connection: Any) -> Query | None:
+        from psycopg.rows import tuple_row
+
+        return None if hasattr(connection, "__aenter__") else cursor_query(lambda: connection.cursor(row_factory=tuple_row))
+
+    def blocks(self, key: object) -> bool:
+        return False
 
     def release(self, connection: Any) -> None:
         """Roll back and let go of advisory locks; cut the socket where that needs an event loop."""
@@ -142,6 +153,7 @@ class PsycopgDriver:
 class PymysqlDriver:
     """Hooks pymysql."""
 
+    family = "mysql"
     folds = False
 
     def __init__(self) -> None:
@@ -185,6 +197,14 @@ class PymysqlDriver:
         """Note what pymysql does not read: that a query has begun a transaction."""
         if not connection.get_autocommit():
             connection.server_status |= 1
+
+    def query(self, connection: Any) -> Query | None:
+        from pymysql.cursors import Cursor
+
+        return cursor_query(lambda: connection.cursor(Cursor))
+
+    def blocks(self, key: object) -> bool:
+        return False
 
     def release(self, connection: Any) -> None:
         """Roll back and let go of named locks; cut the socket where an unread result is in the way."""

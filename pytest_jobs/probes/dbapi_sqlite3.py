@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
 
 from pytest_jobs.probes.base import Patches
-from pytest_jobs.probes.catalogs import CATALOGS
-from pytest_jobs.probes.sqlitefile import attached_files, read_files, sqlite_query
+from pytest_jobs.probes.catalogs import CATALOGS, Query
+from pytest_jobs.probes.sqlitefile import attached_files, locked, read_files, sqlite_query
 from pytest_jobs.probes.tables import Tables
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ LEGACY = getattr(sqlite3, "LEGACY_TRANSACTION_CONTROL", -1)
 class SqliteDriver:
     """Replaces `sqlite3.connect` by one whose connections tell, except for the libraries that have a probe."""
 
+    family = "sqlite"
     folds = False
 
     def __init__(self) -> None:
@@ -94,6 +95,12 @@ class SqliteDriver:
 
     def locked(self, connection: Any) -> None:
         """The driver knows of open transactions by itself."""
+
+    def query(self, connection: Any) -> Query | None:
+        return sqlite_query(connection)
+
+    def blocks(self, key: object) -> bool:
+        return isinstance(key, str) and locked(key)
 
     def release(self, connection: Any) -> None:
         for cursor in list(self._cursors):

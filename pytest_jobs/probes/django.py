@@ -62,7 +62,7 @@ class DjangoProbe:
     def install(self, recorder: Recorder) -> None:
         """Hook the connections and backends of a project that is set up."""
         self._recorder = recorder
-        recorder.holds.append(self._holding)
+        recorder.holds[self.name] = self._holding
         self.refresh()
 
     def refresh(self) -> None:
@@ -78,7 +78,7 @@ class DjangoProbe:
 
     def remove(self) -> None:
         """Unhook everything."""
-        self._recorder.holds = [held for held in self._recorder.holds if held != self._holding]
+        self._recorder.holds.pop(self.name, None)
         self._patches.undo()
         self._orm = self._services = None
         self._known = {}

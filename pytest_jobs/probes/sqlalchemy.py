@@ -60,7 +60,8 @@ class SQLAlchemyProbe:
         """Listen to every engine and pool, present and future."""
         self._recorder = recorder
         self._reset()
-        recorder.holds.append(self._holding)
+        recorder.holds[self.name] = self._holding
+        recorder.locks[self.name] = lambda: self._databases.locked()
         for target, name, listener in (
             (Engine, "do_execute", self._execute),
             (Engine, "do_executemany", self._executemany),
@@ -85,7 +86,8 @@ class SQLAlchemyProbe:
 
     def remove(self) -> None:
         """Stop listening."""
-        self._recorder.holds = [held for held in self._recorder.holds if held != self._holding]
+        self._recorder.holds.pop(self.name, None)
+        self._recorder.locks.pop(self.name, None)
         for target, name, listener in self._listeners:
             event.remove(target, name, listener)
         for dialect in self._patched.values():
@@ -258,12 +260,18 @@ class SQLAlchemyProbe:
         if self._recorder.sink is None or self._recorder.active:
             self._databases.of(conn.engine)
 
-    def _checkout(self, _: Any, record: Any, proxy: Any) -> None:
-        if self._recorder.active:
-            self._checkouts.add(self._recorder.sink, record, proxy)
+    def _checkout(self, dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        if not self._recorder.active:
+            return
+        self._checkouts.add(self._recorder.sink, record, proxy)
+        if self._recorder.hurried:
+            with self._recorder.paused():
+                self._checkouts.hurry(dbapi_connection, record, proxy)
 
-    def _checkin(self, _: Any, record: Any) -> None:
+    def _checkin(self, dbapi_connection: Any, record: Any) -> None:
         self._checkouts.discard(record)
+        with self._recorder.paused():
+            self._checkouts.relax(dbapi_connection, record)
 
     def _error(self, context: Any) -> None:
         """Keep a kill from closing the only connection of a database in memory, or the test's own."""

@@ -1,6 +1,7 @@
 """The databases that a process talks to through SQLAlchemy, and which of their tables were written."""
 
 from collections.abc import Callable, Iterable
+from os.path import isfile
 from pathlib import PurePath
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from pytest_jobs.probes.naming import Names
 from pytest_jobs.probes.sqlalchemy_state import Database, outer_connection
+from pytest_jobs.probes.sqlitefile import locked
 from pytest_jobs.world import Rows, Unreadable
 
 __all__ = ["Databases"]
@@ -78,6 +80,11 @@ class Databases:
                 )
             unreadable += failed
         return state, unreadable
+
+    def locked(self) -> bool:
+        """Whether somebody who wanted to write to one of the SQLite files would wait now."""
+        paths = [one.engine.url.database for one in self._all.values() if one.engine.dialect.name == "sqlite"]
+        return any(locked(path) for path in paths if path and isfile(path))
 
     def close(self) -> None:
         """Close what was kept open for reading."""

@@ -11,7 +11,10 @@ from sqlalchemy.orm import session as sessions
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
+from pytest_jobs.probes.hurry import Patience
 from pytest_jobs.probes.running import in_new_loop
+from pytest_jobs.probes.sqlalchemy_state import FAMILIES
+from pytest_jobs.probes.tables import cursor_query
 
 __all__ = ["Checkouts", "Sessions", "depth", "is_commit", "roll_back", "session_owned"]
 
@@ -21,6 +24,8 @@ class Checkouts:
 
     def __init__(self) -> None:
         self._taken: dict[int, tuple[Any, Any]] = {}
+        self._patience = Patience()
+        self._hurried: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
     def add(self, job: object, record: Any, proxy: Any) -> None:
         """Remember a connection that a job took from its pool."""
@@ -29,6 +34,23 @@ class Checkouts:
     def discard(self, record: Any) -> None:
         """Forget a connection that went back."""
         self._taken.pop(id(record), None)
+
+    def hurry(self, dbapi_connection: Any, record: Any, proxy: Any) -> None:
+        """Let a connection hardly wait for locks until it goes back."""
+        family = self._hurried[record] = FAMILIES.get(proxy._pool._dialect.name, "")
+        self._change_wait(self._patience.hurry, dbapi_connection, record, family)
+
+    def relax(self, dbapi_connection: Any, record: Any) -> None:
+        """Let a connection that goes back wait as it did before."""
+        family = self._hurried.pop(record, None)
+        if family is not None and dbapi_connection is not None:
+            self._change_wait(self._patience.relax, dbapi_connection, record, family)
+
+    @staticmethod
+    def _change_wait(change: Callable[..., None], dbapi_connection: Any, record: Any, family: str) -> None:
+        change(record, family, cursor_query(dbapi_connection.cursor))
+        with suppress(Exception):
+            dbapi_connection.commit()
 
     def close(self, job: object, single: Callable[[Pool], bool]) -> None:
         """Close what a job still holds, of every job when none is given; a shared connection is only given back."""

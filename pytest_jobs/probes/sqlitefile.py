@@ -11,7 +11,7 @@ from pytest_jobs.probes.catalogs import CATALOGS, Query
 from pytest_jobs.probes.tables import Tables, cursor_query
 from pytest_jobs.world import Rows, Unreadable
 
-__all__ = ["attached_files", "file_state", "read_files", "sqlite_query"]
+__all__ = ["attached_files", "file_state", "locked", "read_files", "sqlite_query"]
 
 BUSY = 0.05
 
@@ -50,6 +50,18 @@ def file_state(path: Path, name: str | None) -> tuple[dict[str, Rows], tuple[Unr
     """Return the rows of a database that a test watches by its path."""
     state, unreadable = read_files({"main": str(path.absolute())}, Tables(CATALOGS["sqlite"], "watch"), None)
     return {f"{name}.{subject}" if name else subject: rows for subject, rows in state.items()}, unreadable
+
+
+def locked(path: str) -> bool:
+    """Tell whether another process that wanted to write to a file would wait now."""
+    connect: Callable[..., sqlite3.Connection] = sqlite3.Connection
+    try:
+        with closing(connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=0, isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)
+    return False
 
 
 @contextmanager
