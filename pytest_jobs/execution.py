@@ -189,6 +189,11 @@ class Execution:
         """Whether a transaction with writes of the task, or with locks, is open."""
         return self.worker.recorder.holding
 
+    @property
+    def blocks(self) -> bool:
+        """Whether a second delivery would wait for what this one holds."""
+        return self.open_writes or self.worker.recorder.locking
+
     def spawned(self, envelope: Envelope) -> None:
         """A job was published by this one."""
         retry = envelope.id == self.entry.id
