@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_jobs import strategies
     from pytest_jobs.clock import Clock
     from pytest_jobs.errors import JobLost, JobNotFinished, JobsWarning, RunawayJobs, UsageError, WouldWaitForever
     from pytest_jobs.faults import Fault
@@ -25,6 +26,7 @@ __all__ = [
     "UsageError",
     "WouldWaitForever",
     "in_process_worker",
+    "strategies",
 ]
 
 _HOMES = (
@@ -37,6 +39,8 @@ _HOMES = (
 
 
 def __getattr__(name: str) -> Any:
+    if name == "strategies":
+        return import_module(f"{__name__}.strategies")
     for home, names in _HOMES:
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)
@@ -44,4 +48,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    # Without what brings Hypothesis: freezegun reads every name of every module when time is frozen.
+    return [name for name in __all__ if name not in ("JobMachine", "strategies")]
