@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -78,19 +79,22 @@ def _run_again(item: Any, order: Order, case_of: CaseOf, call: Call) -> Run:
         ("call", lambda: hooks.pytest_runtest_call(item=clone)),
         ("teardown", lambda: hooks.pytest_runtest_teardown(item=clone, nextitem=item)),
     )
-    failed, skipped = "", False
+    failed = ""
     for when, run in stages:
-        if when == "call" and (failed or skipped):
+        if when == "call" and failed:
             continue
         info = call(run, when)
         report = hooks.pytest_runtest_makereport(item=clone, call=info)
-        if not failed and info.excinfo is not None and (report.failed or hasattr(report, "wasxfail")):
+        if failed or info.excinfo is None or report.passed:
+            continue
+        if report.failed or hasattr(report, "wasxfail"):
             failed = first_line(when, info.excinfo)
-            if case.run is not None or when != "teardown":
-                case.run = failing_run(order.schedule, failed, case.jobs)
-        skipped = skipped or report.skipped
-    if skipped and not failed:
-        return failing_run(order.schedule, "it was skipped", None)
+        else:
+            failed = f"skipped: {info.excinfo.value}"
+        if when != "teardown":
+            case.run = failing_run(order.schedule, failed, case.jobs)
+        elif case.run is not None:
+            case.run = replace(case.run, outcome="failed", message=failed)
     return case.run or failing_run(order.schedule, failed or "no job ran", None)
 
 
