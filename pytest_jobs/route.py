@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_jobs.probes.base import Transient
 from pytest_jobs.records import Effect
-from pytest_jobs.schedules import AT_POINTS, Schedule
+from pytest_jobs.schedules import AT_POINTS, Schedule, error_named
 
 if TYPE_CHECKING:
     from pytest_jobs.execution import Execution
@@ -73,6 +73,11 @@ class Route:
     def _next(self, kind: str, at: int | None) -> bool:
         return bool(self.untouched) and self.untouched[0].kind == kind and self.untouched[0].at == at
 
+    def _raised(self, error: Transient) -> Transient:
+        """Return what makes the error of the next fault: the one that it names, else the library's own."""
+        named = self.untouched[0].error if self.untouched else ""
+        return error_named(named) if named else error
+
     @property
     def points(self) -> tuple[Point, ...]:
         """One point of each class, the last that was reached: same effects so far, same watched values."""
@@ -97,8 +102,9 @@ class Route:
         self.calls += 1
         if self.recording and not self.untouched:
             self._outgoing.append(self.calls)
+        make = self._raised(error)
         if self.strikes("fail", self.calls):
-            execution.fail(error(), f"{self.schedule}: {effect.label} failed")
+            execution.fail(make(), f"{self.schedule}: {effect.label} failed")
         if self._next("reply-lost", self.calls):
             self._losing = effect
 
@@ -108,8 +114,9 @@ class Route:
             return
         if self._losing is effect and error is not None:
             self._losing = None
+            make = self._raised(error)
             del self.untouched[0]
-            execution.fail(error(), f"{self.schedule}: the reply to {effect.label} was lost")
+            execution.fail(make(), f"{self.schedule}: the reply to {effect.label} was lost")
         self._reach(execution, execution.where, f"after {effect.label}")
 
     def _reach(self, execution: "Execution", where: str, label: str) -> None:
@@ -125,5 +132,5 @@ class Route:
             self._classes[key] = Point(self.reached, text, execution.open_writes)
         if self.strikes("crash", self.reached):
             execution.kill(f"killed at {where} {label}" if not label.startswith("line") else f"killed at {where}")
-        if self.strikes("overlap", self.reached):
+        if self._next("overlap", self.reached) and not execution.blocks and self.strikes("overlap", self.reached):
             execution.overlap(f"overlapped at {where}")

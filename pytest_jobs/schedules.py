@@ -1,17 +1,20 @@
 """The kinds of schedules, their ids, and which of them a run makes possible."""
 
+import builtins
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
 
 from pytest_jobs.errors import UsageError
 
-__all__ = ["AT_CALLS", "AT_POINTS", "KINDS", "ONCE", "Schedule", "chained", "kinds", "parse", "planned"]
+__all__ = ["AT_CALLS", "AT_POINTS", "KINDS", "ONCE", "Schedule", "chained", "error_named", "kinds", "parse", "planned"]
 
 KINDS = ("twice", "late", "crash", "fail", "reply-lost", "overlap")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Schedule:
     """What happens to the deliveries of one run; its text is its id, and the id replays it.
 
@@ -19,16 +22,18 @@ class Schedule:
         kind: `once` or one of `KINDS`.
         at: Which delivery or point it strikes, from 1; None when it strikes all.
         then: What strikes after it: `crash@3+crash@9`.
+        error: The dotted name of what an outgoing call raises; empty for its library's own transient error.
     """
 
     kind: str
     at: int | None = None
     then: "Schedule | None" = None
+    error: str = ""
 
     @property
     def steps(self) -> tuple["Schedule", ...]:
         """Each of its faults by itself, in order."""
-        return (Schedule(self.kind, self.at), *(self.then.steps if self.then is not None else ()))
+        return (replace(self, then=None), *(self.then.steps if self.then is not None else ()))
 
     def has(self, *kinds: str) -> bool:
         """Tell whether a fault of any of these kinds is in it."""
@@ -36,7 +41,15 @@ class Schedule:
 
     def __str__(self) -> str:
         own = self.kind if self.at is None else f"{self.kind}@{self.at}"
+        own = f"{own}:{self.error}" if self.error else own
         return own if self.then is None else f"{own}+{self.then}"
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print as the id in a falsifying example of Hypothesis, which would show the fields."""
+        printer.text(repr(self))
 
 
 ONCE = Schedule("once")
@@ -61,10 +74,13 @@ def parse(text: str) -> Schedule:
 
 
 def _step(text: str) -> Schedule | None:
-    match = re.fullmatch(r"([a-z-]+)(?:@([1-9]\d*))?", text.strip())
+    match = re.fullmatch(r"([a-z-]+)(?:@([1-9]\d*)(?::([\w.]+))?)?", text.strip())
     if match is None:
         return None
-    kind, at = match[1], match[2]
+    kind, at, error = match.groups()
+    if error is not None:
+        error_named(error)
+        return Schedule(kind, int(at), None, error) if kind in AT_CALLS else None
     if kind in PLAIN:
         return Schedule(kind) if at is None else None
     return Schedule(kind, int(at)) if kind in KINDS and at is not None else None
@@ -74,8 +90,24 @@ def chained(steps: Sequence[Schedule]) -> Schedule:
     """Return the schedule of several faults, one after the other."""
     whole: Schedule | None = None
     for step in reversed(steps):
-        whole = Schedule(step.kind, step.at, whole)
+        whole = replace(step, then=whole)
     return whole or ONCE
+
+
+def error_named(name: str) -> type[BaseException]:
+    """Return the exception class with this dotted name; one without dots is Python's own.
+
+    Raises:
+        UsageError: When there is none.
+    """
+    module, _, own = name.rpartition(".")
+    try:
+        found = getattr(import_module(module) if module else builtins, own)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, BaseException)):
+        raise UsageError(f"a schedule names {name!r}, which is no exception that can be imported")
+    return found
 
 
 def kinds(names: Iterable[str], where: str) -> tuple[str, ...]:
