@@ -1,0 +1,58 @@
+"""What happens to chains, groups and chords, and what must come of it."""
+
+from differential_nodes import Chain, Chord, Group, Job, Scenario
+
+
+def _all(state, labels):
+    return dict.fromkeys(labels, state)
+
+
+PAIR = (Job("a"), Job("b"))
+BODY = Job("z", takes=True)
+BOTH = {"z": (["a0", "b0"],)}
+
+CANVAS = (
+    Scenario("chain", (Chain((Job("a"), Job("b", takes=True), Job("c", takes=True))),), "a0 b0 c0", {"c": "SUCCESS"},
+             values={"b": ("a0",), "c": ("b0",)}),
+    Scenario("chain whose second step fails", (Chain((Job("a"), Job("b", ("fail",)), Job("c"))),), "a0 b0",
+             {"a": "SUCCESS", "b": "FAILURE", "c": "FAILURE"}),
+    Scenario("chain whose second step is retried", (Chain((Job("a"), Job("b", ("retry:1", "ok")), Job("c"))),), "a0 b0 b1 c0",
+             {"c": "SUCCESS"}, {"b": (1,)}),
+    Scenario("chain whose second step comes again", (Chain((Job("a"), Job("b", ("requeue", "ok"), "late"), Job("c"))),),
+             "a0 b0 b0+ c0", {"c": "SUCCESS"}),
+    Scenario("chain whose step is ignored", (Chain((Job("a", ("ignore",)), Job("b"))),), "a0", _all("PENDING", "ab")),
+    Scenario("group", (Group((Job("a"), Job("b"), Job("c"))),), "a0 b0 c0", _all("SUCCESS", "abc")),
+    Scenario("group with a failing member", (Group((Job("a"), Job("b", ("fail",)), Job("c"))),), "a0 b0 c0",
+             {"a": "SUCCESS", "b": "FAILURE", "c": "SUCCESS"}),
+    Scenario("group of chains", (Group((Chain(PAIR), Chain((Job("c"), Job("d"))))),), "a0 b0 c0 d0", _all("SUCCESS", "abcd"),
+             any_order=True),
+    Scenario("chord", (Chord(PAIR, BODY),), "a0 b0 z0", {"z": "SUCCESS"}, values=BOTH),
+    Scenario("chord of one", (Chord((Job("a"),), BODY),), "a0 z0", {"z": "SUCCESS"}, values={"z": (["a0"],)}),
+    Scenario("chord whose header fails", (Chord((Job("a"), Job("b", ("fail",))), BODY),), "a0 b0",
+             {"a": "SUCCESS", "b": "FAILURE", "z": "FAILURE"}),
+    Scenario("chord whose header is retried", (Chord((Job("a", ("retry:1", "ok")), Job("b")), BODY),), "a0 b0 a1 z0",
+             {"z": "SUCCESS"}, {"a": (1,)}, {"z": (["a1", "b0"],)}),
+    Scenario("chord whose header comes again", (Chord((Job("a", ("requeue", "ok"), "late"), Job("b")), BODY),), "a0 b0 a0+ z0",
+             {"z": "SUCCESS"}, values={"z": (["a1", "b0"],)}, any_order=True),
+    Scenario("chord whose body fails", (Chord(PAIR, Job("z", ("fail",), takes=True, link_error=Job("e"))),), "a0 b0 z0 e0",
+             {"z": "FAILURE", "e": "SUCCESS"}, values=BOTH),
+    Scenario("chord whose body is retried", (Chord(PAIR, Job("z", ("retry:1", "ok"), takes=True)),), "a0 b0 z0 z1",
+             {"z": "SUCCESS"}, {"z": (1,)}, {"z": (["a0", "b0"], ["a0", "b0"])}),
+    Scenario("chord whose header fails, link_error of the body",
+             (Chord((Job("a"), Job("b", ("fail",))), Job("z", takes=True, link_error=Job("e"))),), "a0 b0 e0",
+             {"z": "FAILURE", "e": "SUCCESS"}),
+    Scenario("chain into a chord", (Chain((Job("o"), Chord(PAIR, BODY))),), "o0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH),
+    Scenario("chain of a group and a task", (Chain((Job("o"), Group(PAIR), BODY)),), "o0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH),
+    Scenario("chord with a chain in its header", (Chord((Chain(PAIR), Job("c")), BODY),), "a0 b0 c0 z0", {"z": "SUCCESS"},
+             values={"z": (["b0", "c0"],)}, any_order=True),
+    Scenario("chord whose body is a chain", (Chord(PAIR, Chain((BODY, Job("y", takes=True)))),), "a0 b0 z0 y0", {"y": "SUCCESS"},
+             values={**BOTH, "y": ("z0",)}),
+    Scenario("chord in a chord", (Chord((Chord(PAIR, Job("m", takes=True)), Job("c")), BODY),), "a0 b0 c0 m0 z0", {"z": "SUCCESS"},
+             values={"m": (["a0", "b0"],), "z": (["m0", "c0"],)}, any_order=True),
+    Scenario("chord whose header is rejected", (Chord((Job("a"), Job("b", ("reject",), "late")), BODY),), "a0 b0",
+             {"z": "FAILURE"}, older={(5, 7): {"states": {"z": "PENDING"}}}, on=("redis",)),
+    Scenario("chord whose header is ignored", (Chord((Job("a"), Job("b", ("ignore",))), BODY),), "a0 b0", {"z": "PENDING"},
+             on=("redis",)),
+    Scenario("chord whose header expired", (Chord((Job("a"), Job("b", options={"expired": 60})), BODY),), "a0",
+             {"b": "REVOKED", "z": "FAILURE"}, on=("redis",)),
+)

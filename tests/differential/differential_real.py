@@ -1,0 +1,108 @@
+"""Scenarios on a real Celery worker: prefork, one process, on a real server."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from differential_nodes import Scenario, publish
+from differential_ours import outcome_of
+from differential_tasks import make_app, runs
+from kombu import pools
+
+PATIENCE = 40.0  # seconds until a scenario that does not do what is expected is given up
+QUIET = 1.0  # seconds in which nothing more may happen
+
+
+class RealWorker:
+    """Owns the process of a real worker; starts another one when it was killed."""
+
+    def __init__(self, settings, queues, processes: int, directory: Path) -> None:
+        self.settings = settings
+        self.queues = queues
+        self.processes = processes
+        self.log = directory / "worker.log"
+        self.process = None
+
+    def start(self) -> None:
+        here = str(Path(__file__).parent)
+        paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "DIFFERENTIAL_SETTINGS": json.dumps(self.settings), "PYTHONPATH": os.pathsep.join(paths)}
+        command = [
+            sys.executable, "-m", "celery", "-A", "differential_app", "worker", "--pool", "prefork", "--concurrency",
+            str(self.processes),
+            "--queues", ",".join(self.queues), "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+            "--without-heartbeat", "--hostname", f"differential{os.getpid()}-{time.monotonic_ns()}@localhost",
+        ]
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command, cwd=here, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def keep_alive(self) -> None:
+        """Start another worker when this one was killed."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+
+    def kill(self) -> None:
+        """Kill parent and child, as SIGKILL does: nothing is restored."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processes, directory: Path):
+    """Run batches of scenarios, one batch after the other, on one worker; return the outcome of each by its name."""
+    log = directory / "runs.log"
+    settings = {"broker": urls["broker"], "backend": urls["backend"], "conf": conf, "log": str(log)}
+    app = make_app(**settings)
+    everything = [scenario for batch in batches for scenario in batch]
+    worker = RealWorker(settings, ["differential", *(scenario.queue for scenario in everything)], processes, directory)
+    try:
+        worker.start()
+        _wait_until(lambda: app.control.ping(timeout=0.5), worker, 20)
+        for batch in batches:
+            for scenario in batch:
+                publish(app, scenario)
+            _wait_until(lambda batch=batch: all(_done(app, log, broker, each) for each in batch), worker, PATIENCE)
+            _wait_until(lambda quiet=time.monotonic() + QUIET: time.monotonic() > quiet, worker, 2 * QUIET)
+        worker.kill()
+        left = urls["left"]([scenario.queue for scenario in everything])
+        written = runs(log)
+        return {each.name: outcome_of(app, each, written, left[each.queue]) for each in everything}
+    finally:
+        worker.kill()
+        close(app)
+
+
+def close(app) -> None:
+    """Close every connection of an app in this process."""
+    app.pool.force_close_all()
+    backend = app.backend
+    if hasattr(backend, "result_consumer"):
+        backend.result_consumer.stop()
+        backend.client.connection_pool.disconnect()
+    app.close()
+    pools.reset()
+
+
+def _done(app, log, broker, scenario: Scenario) -> bool:
+    expected = scenario.expected(broker)
+    ran = sum(run["scenario"] == scenario.name for run in runs(log))
+    return ran >= len(expected.runs) and all(
+        app.AsyncResult(scenario.id_of(label)).state == state for label, state in expected.states.items()
+    )
+
+
+def _wait_until(ready, worker: RealWorker, patience: float) -> None:
+    end = time.monotonic() + patience
+    while not ready() and time.monotonic() < end:
+        worker.keep_alive()
+        time.sleep(0.1)
