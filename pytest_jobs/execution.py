@@ -107,27 +107,25 @@ class Execution:
 
     def _late_trace(self) -> Any:
         """Make the trace of a body that nobody expected to be killed."""
-        from pytest_jobs.points import Trace
-
-        source = self.worker.source or self.worker.find_source()
-        code = getattr(inspect.unwrap(self._run), "__code__", None)
-        if code is not None:
-            source.include(code.co_filename)
-        return Trace(source, None, self)
+        self.worker.source = self.worker.source or self.worker.find_source()
+        return self._new_trace(None)
 
     def _traced(self, run: Any, faulty: Callable[[], Any]) -> Any:
         """Run the body where it can be killed, seeing its lines when the schedule is about points."""
-        from pytest_jobs.points import Trace
-
-        source = self.worker.source
-        code = getattr(inspect.unwrap(run), "__code__", None)
-        if code is not None:
-            source.include(code.co_filename)
         lines = (self.worker.route.lines and self.disturbed) or bool(self.worker.faults.lines)
-        self.trace = Trace(source, self._line if lines else None, self)
+        self.trace = self._new_trace(self._line if lines else None)
         return self.trace.run(faulty)
 
-    def _line(self, filename: str, line: int, frame: Any) -> None:
+    def _new_trace(self, on_line: Callable[[str, int], None] | None) -> Any:
+        from pytest_jobs.points import Trace
+
+        worker = self.worker
+        code = getattr(inspect.unwrap(self._run), "__code__", None)
+        if code is not None:
+            worker.source.include(code.co_filename)
+        return Trace(worker.watch, on_line, self, Execution.run.__code__)
+
+    def _line(self, filename: str, line: int) -> None:
         self.where = self.worker.source.label(filename, line)
         self.worker.faults.at_line(filename, line)
         self.worker.route.line(self, self.where)

@@ -56,6 +56,7 @@ class Hosting:
         self.signatures: Callable[[], Hashable] = lambda: None
         self.source: Any = None
         self.find_source: Callable[[], Any] = lambda: None
+        self.watch: Any = None
         self.only: frozenset[str] = frozenset()
         self.on_death: Callable[[], None] = lambda: None
         self.on_execute: Callable[[], None] = lambda: None

@@ -2,56 +2,59 @@
 
 import sys
 import threading
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
+from weakref import WeakSet
 
+from pytest_jobs.dying import Killed, places
+from pytest_jobs.remains import Remains, bury
 from pytest_jobs.source import Source
+from pytest_jobs.threads import Followed, stop_threads
 
-__all__ = ["Killed", "Trace"]
+__all__ = ["Killed", "Trace", "Watch"]
 
 T = TypeVar("T")
-OnLine = Callable[[str, int, FrameType], None]
-
-
-class Killed(BaseException):
-    """Raised where a task is killed, and again wherever its code would go on.
-
-    Attributes:
-        trace: The run that is dead.
-    """
-
-    def __init__(self, trace: "Trace") -> None:
-        super().__init__("killed by pytest-jobs")
-        self.trace = trace
+OnLine = Callable[[str, int], None]
+MODULE = "<module>"
 
 
 class Trace:
     """One run of one task's body, in which every line of project code can be seen, and be the last.
 
-    From `kill` until `close` no line of project code runs in the dead task's threads: no `finally`, no `except`, no
-    `__exit__`. Traces nest; only the innermost is watched.
+    From `kill` until `close` no project code runs in the dead task's threads: no `finally`, no `except`, no `__exit__`.
+
+    Attributes:
+        dead: Whether the task was killed.
+        thread: The thread that runs the body.
+        on_line: Told of each line of project code in that thread, before it runs.
+        importing: Whether a project module may be on its way in: its lines run once a process, and are no points.
     """
 
-    def __init__(self, source: Source, on_line: OnLine | None = None, owner: Any = None) -> None:
-        self.source = source
+    def __init__(self, watch: "Watch", on_line: OnLine | None = None, owner: Any = None, end: CodeType | None = None) -> None:
+        self.watch = watch
         self.owner = owner
         self.dead = False
-        self._on_line = on_line
-        self._watch: Any = None
-        self._others = frozenset(thread.ident for thread in threading.enumerate()) - {threading.get_ident()}
-        self._unraisable: Callable[[Any], Any] | None = None
+        self.on_line = on_line
+        self.importing = False
+        self.thread = get_ident()
+        self.threads: WeakSet[threading.Thread] = WeakSet()
+        self._end = end
+        self._outer: Trace | None = None
+        self._remains: Remains | None = None
+        self._open = False
 
     def run(self, body: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run the body; raise `Killed` when it died, whatever it made of that itself."""
-        if self._on_line is not None:
-            self._arm()
+        self._enter()
         try:
             value = body(*args, **kwargs)
         except BaseException as error:
-            if self.dead and not isinstance(error, Killed):
-                raise Killed(self) from None
-            raise
+            if not self.dead:
+                raise
+            bury(error)
         finally:
             if not self.dead:
                 self.close()
@@ -61,171 +64,126 @@ class Trace:
 
     def kill(self) -> NoReturn:
         """Die here."""
-        self.dead = True
-        if self._unraisable is None:
-            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._quiet
-        self._arm()
-        self._watch.die()
+        if not self._open:
+            self._enter()
+        if not self.dead:
+            self.dead = True
+            assert self._remains is not None
+            self._remains.strike()
+            self.watch.condemn(self)
         raise Killed(self)
 
     def refuse(self) -> None:
-        """Stop what a dead task is about to do."""
-        if self.dead:
-            raise Killed(self)
+        """Stop what a dead task, or a thread that is left of one, is about to do."""
+        trace = self.watch.traces.get(get_ident(), self)
+        if self.dead or trace.dead:
+            raise Killed(self if self.dead else trace)
 
     def close(self) -> None:
         """Let go: from here on project code runs again."""
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
-        if self._unraisable is not None:
-            sys.unraisablehook = self._unraisable
-            self._unraisable = None
-
-    def _arm(self) -> None:
-        if self._watch is None:
-            self._watch = _Monitoring(self) if sys.version_info >= (3, 12) else _Tracing(self)
-            self._watch.start()
-
-    def _quiet(self, event: Any) -> None:
-        """Swallow the noise of suspended generators that are freed after the kill, and nothing else."""
-        if not isinstance(event.exc_value, Killed) and self._unraisable is not None:
-            self._unraisable(event)
-
-    def belongs(self) -> bool:
-        """Whether the calling thread is the task's."""
-        return threading.get_ident() not in self._others
-
-    def line(self, filename: str, line: int, frame: FrameType) -> None:
-        """See one line of project code."""
-        if not self.belongs():
+        if not self._open:
             return
+        self._open = False
+        assert self._remains is not None
         if self.dead:
-            raise Killed(self)
-        if self._on_line is not None and threading.current_thread() is threading.main_thread():
-            self._on_line(filename, line, frame)
+            self._remains.clear(self.watch.source.is_project)
+            self.watch.left += stop_threads(self)
+        self._remains.release()
+        self.watch.leave(self, self._outer)
 
-
-class _Monitoring:
-    """Lines by `sys.monitoring` (Python 3.12 and later)."""
-
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-        self._tool: int | None = None
-        self._outer: Any = None
-
-    def start(self) -> None:
-        monitoring = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
-        for tool in (4, 3, 5, 2):
-            if monitoring.get_tool(tool) is None:
-                monitoring.use_tool_id(tool, "pytest-jobs")
-                self._tool = tool
-                break
-        else:
-            raise RuntimeError("every sys.monitoring tool id is taken; pytest-jobs needs one to see lines")
-        monitoring.register_callback(self._tool, monitoring.events.LINE, self._line)
-        monitoring.restart_events()
-        monitoring.set_events(self._tool, monitoring.events.LINE)
-
-    def _line(self, code: Any, line: int) -> Any:
-        if not self._trace.source.is_project(code.co_filename):
-            return sys.monitoring.DISABLE  # type: ignore[attr-defined, unused-ignore]
-        self._trace.line(code.co_filename, line, sys._getframe(1))
+    def place(self) -> tuple[str, int] | None:
+        """Return file and line of the innermost project code that the calling thread runs, None where there is none."""
+        is_project = self.watch.source.is_project
+        for frame in places(sys._getframe(1), self._end):
+            if is_project(frame.f_code.co_filename):
+                return frame.f_code.co_filename, frame.f_lineno
         return None
 
-    def die(self) -> None:
-        """Nothing more to do: a raising callback stays armed."""
+    def in_import(self) -> bool:
+        """Tell whether a module is being imported right here."""
+        self.importing = any(frame.f_code.co_name == MODULE for frame in places(sys._getframe(2), self._end))
+        return self.importing
 
-    def stop(self) -> None:
-        if self._tool is not None:
-            monitoring = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
-            monitoring.set_events(self._tool, 0)
-            monitoring.register_callback(self._tool, monitoring.events.LINE, None)
-            monitoring.free_tool_id(self._tool)
-            self._tool = None
+    def frames(self) -> Iterator[FrameType]:
+        """Yield the frames of every thread of the task."""
+        running = sys._current_frames()
+        for thread, trace in list(self.watch.traces.items()):
+            if trace is self and thread in running:
+                yield from places(running[thread], self._end)
+
+    def _enter(self) -> None:
+        self._open = True
+        self.thread = get_ident()
+        self._outer = self.watch.enter(self)
+        self._remains = Remains()
 
 
-class _Tracing:
-    """Lines by `sys.settrace` (Python 3.11), beside a tracer that was there before.
+class Watch:
+    """Owns what sees the lines of one world, and knows which thread runs which task.
 
-    CPython disarms a trace or profile function that raises. So a dead run has both: each arms the other before it
-    raises, and what the one misses the other stops.
+    Attributes:
+        traces: The run of each thread; of nested ones the innermost.
+        left: What is left of killed tasks and cannot be stopped, in words.
     """
 
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-        self._before: Any = None
-        self._profile: Any = None
-        self._thread: Any = None
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.traces: dict[int, Trace] = {}
+        self.left: list[str] = []
+        self._followed = Followed(self)
+        self._lines: Any = _lines(self)
 
-    def start(self) -> None:
-        self._before, self._profile = sys.gettrace(), sys.getprofile()
-        self._thread = threading.gettrace() if hasattr(threading, "gettrace") else None
-        threading.settrace(self._call)
-        sys.settrace(self._call)
+    def enter(self, trace: Trace) -> Trace | None:
+        """Let a run begin in this thread; return the one that it interrupts."""
+        thread = get_ident()
+        outer = self.traces.get(thread)
+        self._followed.install()
+        self.traces[thread] = trace
+        self._lines.arm()
+        return outer
 
-    def stop(self) -> None:
-        threading.settrace(self._thread)
-        sys.settrace(self._before)
-        sys.setprofile(self._profile)
+    def leave(self, trace: Trace, outer: Trace | None) -> None:
+        """Let a run end."""
+        thread = get_ident()
+        if outer is not None:
+            self.traces[thread] = outer
+        else:
+            self.traces.pop(thread, None)
+            self._lines.rest()
+        if trace.dead and not any(each.dead for each in self.traces.values()):
+            self._lines.pardon()
+        if not self.traces:
+            self._followed.remove()
 
-    def _call(self, frame: FrameType, event: str, arg: Any) -> Any:
-        inner = None
-        if self._before is not None:
-            inner = self._before(frame, event, arg)
-            sys.settrace(self._call)
-        if not self._trace.source.is_project(frame.f_code.co_filename):
-            return inner
-        if self._trace.dead:
-            self._arm(profile=True)
-            raise Killed(self._trace)
+    def condemn(self, trace: Trace) -> None:
+        """Let no frame of a dead task run on."""
+        self._lines.condemn(list(trace.frames()))
 
-        def local(frame: FrameType, event: str, arg: Any) -> Any:
-            nonlocal inner
-            if inner is not None:
-                inner = inner(frame, event, arg)
-            if event == "line":
-                try:
-                    self._trace.line(frame.f_code.co_filename, frame.f_lineno, frame)
-                except Killed:
-                    self._arm(profile=True)
-                    raise
-            return local
+    @contextmanager
+    def inside(self, trace: Trace) -> Iterator[None]:
+        """Let the calling thread work for a run, until it dies."""
+        if trace.dead:
+            raise Killed(trace)
+        outer = self.enter(trace)
+        try:
+            yield
+        finally:
+            self.leave(trace, outer)
 
-        return local
-
-    def _dead_line(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if event == "return" or not self._trace.belongs():
-            return None
-        if self._trace.source.is_project(frame.f_code.co_filename):
-            self._arm(profile=True)
-            raise Killed(self._trace)
-        return None
-
-    def _dead_call(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event not in {"call", "c_call"} or not self._trace.belongs():
-            return
-        project = self._trace.source.is_project
-        above = frame.f_back
-        called = event == "call" and above is not None and project(above.f_code.co_filename)
-        if project(frame.f_code.co_filename) or called:
-            self._arm(profile=False)
-            raise Killed(self._trace)
-
-    def die(self) -> None:
-        self._arm(profile=True)
-        self._arm(profile=False)
-
-    def _arm(self, *, profile: bool) -> None:
-        if profile:
-            sys.setprofile(self._dead_call)
-            return
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            if self._trace.source.is_project(frame.f_code.co_filename):
-                frame.f_trace = self._dead_line
-                frame.f_trace_lines = True
-            frame = frame.f_back
-        sys.settrace(self._dead_line)
+    def close(self) -> None:
+        """Give everything back, whatever is left."""
+        for trace in dict.fromkeys(self.traces.values()):
+            trace.close()
+        self.traces.clear()
+        self._followed.remove()
+        self._lines.disarm()
 
 
+def _lines(watch: Watch) -> Any:
+    if sys.version_info >= (3, 12):
+        from pytest_jobs.monitoring import Monitoring
+
+        return Monitoring(watch)
+    from pytest_jobs.tracing import Tracing
+
+    return Tracing(watch)

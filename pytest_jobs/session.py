@@ -1,6 +1,7 @@
 """One world: clock, queue, worker, faults, probes; opened together and closed together."""
 
 import threading
+import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -85,6 +86,7 @@ class Session:
                 self.queue, self.clock, self.recorder, self.faults, self.schedule, self._record
             )
             self.clock.on_sleep = self.worker.slept
+            stack.callback(self._look_away)
             stack.callback(self.queue.stop)
             self.queue.start(self.worker)
             stack.callback(self.active.remove)
@@ -179,11 +181,19 @@ class Session:
         self.ignore.extend(ignore)
 
     def source(self) -> Source:
-        """Return what decides which files are project code."""
+        """Return what decides which files are project code, and begin to look at them.
+
+        Raises:
+            UsageError: When Python lets nobody look.
+        """
+        from pytest_jobs.points import Watch
+
         root = self.options.root or Path.cwd()
         places = [root / name for name in self.options.source if (root / name).exists()]
         modules = [name for name in self.options.source if not (root / name).exists()]
-        return Source(places or [root], (), modules)
+        source = Source(places or [root], (), modules)
+        self.worker.watch = Watch(source)
+        return source
 
     def crash(self, target: Any, times: int, after: bool, child: bool) -> Fault:
         """Arm a kill."""
@@ -194,6 +204,12 @@ class Session:
         """Arm a call that never returns."""
         self.worker.source = self.worker.source or self.source()
         return self.faults.hang(self.queue, target, times)
+
+    def _look_away(self) -> None:
+        if self.worker.watch is not None:
+            self.worker.watch.close()
+            for left in self.worker.watch.left:
+                warnings.warn(f"a killed task cannot be stopped: {left}", RuntimeWarning, stacklevel=2)
 
     def _forget(self) -> None:
         for probe in (*self.active.probes, *self.watched):

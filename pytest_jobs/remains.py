@@ -1,0 +1,162 @@
+"""What a dead task leaves in the process, and the end of a process would take along."""
+
+import atexit
+import gc
+import io
+import os
+import signal
+import stat
+import sys
+import threading
+import traceback
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, FrameType, GeneratorType, MappingProxyType
+from typing import Any
+
+from pytest_jobs.dying import Killed
+
+__all__ = ["Remains", "bury"]
+
+SUSPENDED = MappingProxyType({GeneratorType: "gi_frame", CoroutineType: "cr_frame", AsyncGeneratorType: "ag_frame"})
+BUFFERED = (io.BufferedWriter, io.BufferedRandom)
+KINDS = frozenset({*SUSPENDED, *BUFFERED})
+NEVER = 1_000_000
+INCREMENTAL = sys.version_info >= (3, 14)
+
+
+def bury(error: BaseException) -> None:
+    """Free the frames that an error of a dead task holds, while nothing of them can run any more."""
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        todo += [one.__context__, one.__cause__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
+        held, one.__traceback__, one.__context__, one.__cause__ = one.__traceback__, None, None, None
+        traceback.clear_frames(held)
+
+
+class Remains:
+    """Owns what one run made: while it runs, young objects stay young, so that a look at them is cheap."""
+
+    def __init__(self) -> None:
+        self._thresholds = gc.get_threshold()
+        if self._thresholds[1] < NEVER:
+            gc.set_threshold(self._thresholds[0], NEVER, self._thresholds[2])
+        self._older = weakref.WeakSet(_young())
+        self._finalizers = frozenset(_finalizers())
+        self._at_exit: list[Any] = []
+        self._register = atexit.register
+        self._remembering = atexit.register = self._remember
+        self._signals = _signals()
+        self._files: list[tuple[weakref.ref[Any], int]] = []
+        self._hook: Callable[[Any], Any] | None = None
+        self._quiet: warnings.catch_warnings[Any] | None = None
+
+    def _remember(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self._at_exit.append(function)
+        return self._register(function, *args, **kwargs)
+
+    def strike(self) -> None:
+        """Take from the dying task what works without any code of it: buffers, finalizers, an event loop."""
+        for made in _young():
+            if isinstance(made, BUFFERED) and made not in self._older:
+                self._cut_off(made)
+        for function in self._at_exit:
+            atexit.unregister(function)
+        for finalizer in _finalizers():
+            found = finalizer.peek() if finalizer not in self._finalizers else None
+            if found is not None and isinstance(found[1], BuiltinFunctionType):
+                finalizer.detach()
+        _stop_loop()
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._quiet = warnings.catch_warnings()
+        self._quiet.__enter__()
+        warnings.simplefilter("ignore")
+
+    def clear(self, is_project: Callable[[str], bool]) -> None:
+        """Free what is left of the dead task, as long as none of its code can run."""
+        gc.collect() if INCREMENTAL else gc.collect(1)
+        for made in _young():
+            if type(made) in SUSPENDED and made not in self._older:
+                frame: FrameType | None = getattr(made, SUSPENDED[type(made)])
+                if frame is not None and is_project(frame.f_code.co_filename):
+                    _end(made)
+        for file, descriptor in self._files:
+            _join_again(file(), descriptor)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._signals.items():
+                if signal.getsignal(number) is not handler and handler is not None:
+                    signal.signal(number, handler)
+
+    def release(self) -> None:
+        """Let go of the process."""
+        if gc.get_threshold()[1] == NEVER:
+            gc.set_threshold(*self._thresholds)
+        if atexit.register is self._remembering:
+            atexit.register = self._register
+        if self._quiet is not None:
+            self._quiet.__exit__(None, None, None)
+        if self._hook is not None and sys.unraisablehook == self._unraisable:
+            sys.unraisablehook = self._hook
+        self._hook = self._quiet = None
+
+    def _unraisable(self, event: Any) -> None:
+        """Swallow the noise of a dead task's objects that are freed, and nothing else."""
+        if not isinstance(event.exc_value, Killed | Warning) and self._hook is not None:
+            self._hook(event)
+
+    def _cut_off(self, file: Any) -> None:
+        """Lead what is still in a buffer nowhere, however the file is closed."""
+        with suppress(OSError, ValueError):
+            descriptor = file.fileno()
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                self._files.append((weakref.ref(file), os.dup(descriptor)))
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, descriptor, inheritable=False)
+                os.close(nowhere)
+
+
+def _young() -> Iterator[Any]:
+    for generation in (0, 1):
+        yield from (made for made in gc.get_objects(generation) if type(made) in KINDS)
+
+
+def _finalizers() -> list[Any]:
+    return list(getattr(weakref.finalize, "_registry", ()))
+
+
+def _signals() -> dict[Any, Any]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def _stop_loop() -> None:
+    """Let the event loop that runs here end, whoever else waits in it."""
+    if "asyncio" in sys.modules:
+        with suppress(RuntimeError):
+            loop = sys.modules["asyncio"].get_running_loop()
+            loop.set_exception_handler(lambda *_: None)
+            loop.stop()
+
+
+def _end(made: Any) -> None:
+    """Finish a suspended generator; its project code dies at the first instruction."""
+    with suppress(BaseException):
+        if isinstance(made, AsyncGeneratorType):
+            made.aclose().send(None)
+        else:
+            made.close()
+
+
+def _join_again(file: Any, descriptor: int) -> None:
+    """Let a file that the process still has be what it was, without what the dead task had not flushed."""
+    with suppress(OSError, ValueError):
+        if file is not None and not file.closed:
+            file.flush()
+            os.dup2(descriptor, file.fileno(), inheritable=False)
+    os.close(descriptor)
