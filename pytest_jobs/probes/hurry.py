@@ -39,7 +39,7 @@ class Patience:
         ask, tell, shortest = WAITS[family]
         with suppress(Exception):
             before = str(query(ask)[1][0][0])
-            if before != "0" or family != "sqlite":
+            if before != shortest and (before != "0" or family != "sqlite"):
                 query(tell.format(shortest))
                 self._before[connection] = before
 
