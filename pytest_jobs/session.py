@@ -176,6 +176,7 @@ class Session:
         probe.install(self.recorder)
         self._stack.callback(probe.remove)
         self.watched.append(probe)
+        self.active.watch(source)
         if isinstance(getattr(source, "__self__", source), PLAIN) or hasattr(source, "mock_calls"):
             self._cheap.append(probe)
         self.ignore.extend(ignore)
@@ -244,7 +245,7 @@ class Session:
                 except Exception as error:  # noqa: BLE001 - a probe must never decide a verdict by raising
                     unreadable.append(Unreadable(probe.name, f"it raised {error!r}"))
                 else:
-                    state.update(seen)
+                    state.update(_named_apart(state, seen, probe.name))
                     unreadable.extend(blind)
         return World(
             state, self.effects(), self._outcomes(gave_up), self._left(), frozenset(self.clock.instants), tuple(unreadable)
@@ -274,6 +275,12 @@ class Session:
     def _left(self) -> tuple[str, ...]:
         left = [f"{job.name} is {job.state}" for job in self.jobs("pending", "scheduled", "retrying")]
         return (*left, *(f"{job.name} is lost: {_why_lost(job)}" for job in self.jobs("lost")))
+
+
+def _named_apart(state: Mapping[str, Any], seen: Mapping[str, Any], probe: str) -> dict[str, Any]:
+    """Give what another probe calls the same another name, unless it is the same."""
+    taken = {subject for subject, value in seen.items() if subject in state and state[subject] != value}
+    return {f"{subject} ({probe})" if subject in taken else subject: value for subject, value in seen.items()}
 
 
 def _why_lost(job: Job) -> str:

@@ -57,10 +57,22 @@ class Active:
                 home = import_module(f"pytest_jobs.probes.{module}")
                 if getattr(home, "available", lambda: True)():
                     self._add((module, name), getattr(home, name))
-        if self._roots and ("files", "FilesProbe") not in self._made:
+        if self._roots:
+            self._see_files(self._roots)
+
+    def watch(self, source: Any) -> None:
+        """Let the probes know what the test named: a mock whose calls can fail, a path below which files are effects."""
+        self.refresh()
+        if isinstance(source, Path):
+            self._see_files(())
+        for probe in self._made.values():
+            getattr(probe, "named", _nothing)(source)
+
+    def _see_files(self, roots: Sequence[Path]) -> None:
+        if ("files", "FilesProbe") not in self._made:
             from pytest_jobs.probes.files import FilesProbe
 
-            self._add(("files", "FilesProbe"), lambda: FilesProbe(self._roots))
+            self._add(("files", "FilesProbe"), lambda: FilesProbe(roots))
 
     def _add(self, key: tuple[str, str], make: Callable[..., Probe]) -> None:
         probe = make(self._own_redis) if key[0] == "redis" else make()
@@ -75,5 +87,5 @@ class Active:
             self._made.popitem()[1].remove()
 
 
-def _nothing() -> None:
+def _nothing(*_: Any) -> None:
     """Stand for what a probe does not have."""

@@ -43,6 +43,7 @@ class FilesProbe:
 
     def __init__(self, roots: Iterable[str | os.PathLike[str]] = ()) -> None:
         self._roots: list[str] = []
+        self._named: list[str] = []
         self._patches = Patches()
         self._recorder = Recorder()
         self._existed: dict[str, bool] = {}
@@ -55,6 +56,14 @@ class FilesProbe:
         path = os.path.realpath(root)
         if path not in self._roots:
             self._roots.append(path)
+
+    def named(self, source: Any) -> None:
+        """Look at a path that the test gave to `jobs.watch`, which reads by itself what is there."""
+        if isinstance(source, Path):
+            path = os.path.realpath(source)
+            if not any(path.startswith(root + os.sep) or path == root for root in self._roots):
+                self._roots.append(path)
+                self._named.append(path)
 
     def install(self, recorder: Recorder) -> None:
         """Hook the functions that everything else opens, moves and removes files with."""
@@ -87,6 +96,8 @@ class FilesProbe:
         unreadable: list[Unreadable] = []
         with self._recorder.paused():
             for path, existed in _with_files_below(touched).items():
+                if self._root(path) in self._named:
+                    continue
                 try:
                     found = content(Path(path))
                 except FileNotFoundError:
@@ -181,8 +192,11 @@ class FilesProbe:
             self._existed[path] = os.path.lexists(path)
 
     def _subject(self, path: str) -> str:
-        root = next(root for root in self._roots if path.startswith(root + os.sep) or path == root)
+        root = self._root(path)
         return f"file:{os.path.relpath(path, root)}" if path != root else f"file:{os.path.basename(path)}"
+
+    def _root(self, path: str) -> str:
+        return next(root for root in self._roots if path.startswith(root + os.sep) or path == root)
 
     def _effect(self, verb: str, *paths: str) -> Effect:
         subjects = [self._subject(path) for path in paths]

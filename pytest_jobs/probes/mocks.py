@@ -41,6 +41,12 @@ class MockProbe:
         inner = vars(mock).get("mock")
         self._watched.append(inner if inner is not None and callable(mock) else mock)
 
+    def named(self, source: Any) -> None:
+        """Watch what the test gave to `jobs.watch`, if it is a mock."""
+        kinds = tuple(sys.modules[name].NonCallableMock for name in self._hooked)
+        if isinstance(source, kinds) or isinstance(getattr(source, "mock", None), kinds):
+            self.watch(source)
+
     def install(self, recorder: Recorder) -> None:
         """Hook the call of every mock."""
         self._recorder = recorder
