@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from celery import _state
+from kombu import pools
 
 import pytest_jobs.queues.celery  # noqa: F401 - else pytester forgets it after each run, and half of kombu with it
 
@@ -75,14 +76,18 @@ def command(block):
 
 @contextmanager
 def celery_as_before():
-    """Take the apps and shared tasks of a run out of Celery's process-wide state again."""
+    """Take the apps, shared tasks and connections of a run out of the process-wide state of Celery and kombu again."""
     before = _state._tls.current_app, _state.default_app, set(_state._on_app_finalizers)
+    known = [(group, dict(group)) for group in (pools.connections, pools.producers)]
     try:
         yield
     finally:
         _state._tls.current_app, _state.default_app = before[:2]
         _state._on_app_finalizers.clear()
         _state._on_app_finalizers.update(before[2])
+        for group, held in known:
+            dict.clear(group)
+            dict.update(group, held)
 
 
 class Reader:
