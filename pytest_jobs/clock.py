@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from freezegun import api as freezegun_api
@@ -175,10 +176,18 @@ class Clock:
     def _patch_sleep(self) -> None:
         """Replace `time.sleep` wherever a module holds it, as freezegun does with the clocks."""
         sleep = self._sleep
-        for module in list(sys.modules.values()):
+        for key, module in list(sys.modules.items()):
             names = getattr(module, "__dict__", None)
             if not names or module is sys.modules[__name__]:
                 continue
-            for name in [name for name, value in list(names.items()) if value is REAL_SLEEP]:
-                setattr(module, name, sleep)
-                self._patched.append((module, name))
+            for name in _sleepers(key, id(module), len(names)):
+                if names.get(name) is REAL_SLEEP:
+                    setattr(module, name, sleep)
+                    self._patched.append((module, name))
+
+
+@cache
+def _sleepers(module: str, identity: int, size: int) -> tuple[str, ...]:
+    """Find the names under which a module holds `time.sleep`; looked for again only when its number of names changed."""
+    names = getattr(sys.modules.get(module), "__dict__", {})
+    return tuple(name for name, value in list(names.items()) if value is REAL_SLEEP)

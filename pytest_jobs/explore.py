@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pytest_jobs import render
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.route import Point
-from pytest_jobs.schedules import AT_CALLS, AT_POINTS, ONCE, Schedule, chained, planned
+from pytest_jobs.schedules import AT_CALLS, AT_POINTS, KINDS, ONCE, Schedule, chained, planned
 from pytest_jobs.verdict import Comparison, compare
 from pytest_jobs.world import Finding, World
 
@@ -60,7 +60,9 @@ class Exploration:
         vacuous: The kinds that found nothing to do; of the one schedule that was asked for, its id.
         missed: The ids of schedules that found nothing to do, although others of their kind did.
         left_out: How many schedules the budget cut.
+        closed: At how many points overlap was not tried, because a transaction with writes was open there.
         spoiled: Why the undisturbed run failed, empty when it did not.
+        all_kinds: Whether every kind was asked for, so that none was by name.
     """
 
     first: Run | None = None
@@ -68,7 +70,9 @@ class Exploration:
     vacuous: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     left_out: int = 0
+    closed: int = 0
     spoiled: str = ""
+    all_kinds: bool = False
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -98,7 +102,7 @@ def explore(
         only: The one schedule to run instead of the kinds.
         remembered: The ids that failed the last time, tried first.
     """
-    found = Exploration()
+    found = Exploration(all_kinds=only is None and {*kinds} == {*KINDS})
     first = run(ONCE, frozenset(), not PLAIN_KINDS.issuperset(kinds))
     if first.outcome != "passed" or first.world is None:
         found.spoiled = first.message
@@ -116,6 +120,7 @@ def explore(
         if only is None and one.struck and schedule.then is None and not _shapes(one) <= usual:
             queue += _deeper(schedule, kinds, run(schedule, wanted, True))
         progress(number, min(len(queue), limit))
+    found.closed = sum(point.open for point in first.points) if "overlap" in kinds and only is None else 0
     found.left_out = len(queue) - len(found.runs)
     place = {schedule: number for number, schedule in enumerate((*planned_ones, *queue[len(planned_ones) :]))}
     found.runs.sort(key=lambda one: (len(one.schedule.steps), place[one.schedule]))
@@ -228,7 +233,14 @@ def judge(
 
 def _sort(findings: Sequence[Finding]) -> tuple[str, ...]:
     """Tell failures apart by what is wrong, not by where."""
-    return tuple(f"{finding.rule} {VOLATILE.sub('#', finding.subject)}" for finding in findings)
+    return tuple(f"{finding.rule} {VOLATILE.sub('#', finding.subject)} {_direction(finding)}" for finding in findings)
+
+
+def _direction(finding: Finding) -> str:
+    """Tell too many from too few."""
+    counts = [re.match(r"[\d,]+", side) for side in (finding.once, finding.now)]
+    once, now = (int(count[0].replace(",", "")) if count is not None else 0 for count in counts)
+    return "more" if now > once else "fewer" if now < once else ""
 
 
 def _complete(own: World, failed: World) -> bool:

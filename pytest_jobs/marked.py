@@ -212,13 +212,17 @@ def _verdict(
     left = f"{found.left_out} more schedule{'s were' if found.left_out > 1 else ' was'} not tried: the budget is {len(found.runs)}"
     notes = [f"{left} (max_schedules)."] if found.left_out else []
     said = [f"{node}: {note}" for note in notes]
-    warned = [f"{name} found nothing to do in {test}: it is vacuous, not passed" for name in found.vacuous]
+    warned = [f"{name} found nothing to do in {test}: it is vacuous, not passed" for name in found.vacuous if not found.all_kinds]
     command = f"pytest {quote(node)}{' --jobs-all' if implied else ''} --jobs-schedule"
     judgement = judge(test, found, own.world, Ignore(ignore), lambda schedule: f"{command} {schedule}", notes)
     unused = [pattern for pattern in judgement.unused if pattern not in common]
     warned += [f"ignore={pattern!r} of {test} matched nothing" for pattern in unused]
     warned += [f"in {test}, {sentence}" for sentence in judgement.unseen]
-    said += [f"{node}: {name} found nothing to do" for name in [*found.vacuous, *found.missed]]
+    if found.closed:
+        places = "one point" if found.closed == 1 else f"{found.closed} points"
+        said.append(f"{node}: overlap was not tried at {places} inside an open transaction")
+    nothing = [*found.vacuous, *found.missed]
+    said += [f"{node}: {', '.join(nothing)} found nothing to do"] if nothing else []
     return judgement.failure, tuple(warned), tuple(said), judgement.failing
 
 

@@ -1,0 +1,109 @@
+"""What exploring costs: one test with about 30 points on SQLite, plain and under every kind of schedule.
+
+    python benchmarks/exploring.py
+
+Prints the milliseconds of the plain test, of the explored one, how often its body ran, and the cost of one schedule in
+plain runs (to stay below 2.0; the whole below 3 s).
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TASKS = '''
+from celery import Celery
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, update
+from sqlalchemy.dialects.sqlite import insert
+
+app = Celery("bank", broker="memory://localhost/", backend="cache+memory://", set_as_current=False)
+app.conf.task_acks_late = True
+metadata = MetaData()
+entries = Table("entries", metadata, Column("id", Integer, primary_key=True), Column("key", String, unique=True),
+                Column("state", String))
+engine = None
+
+
+@app.task(shared=False)
+def post(order):
+    for part in ("fee", "tax", "net", "tip", "sum"):
+        key = f"{order}:{part}"
+        with engine.begin() as connection:
+            connection.execute(insert(entries).values(key=key, state="new").on_conflict_do_nothing())
+            connection.execute(update(entries).where(entries.c.key == key).values(state="done"))
+    return order
+'''
+
+TEST = '''
+import pytest
+import bank
+
+
+@pytest.fixture
+def engine(tmp_path):
+    bank.engine = bank.create_engine(f"sqlite:///{tmp_path}/bank.db")
+    bank.metadata.create_all(bank.engine)
+    yield bank.engine
+    bank.engine.dispose()
+
+
+ran = []
+
+
+def test_warm(jobs, engine):
+    jobs.run(bank.post, 7)
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_plain(jobs, engine, number):
+    jobs.run(bank.post, 7)
+
+
+@pytest.mark.idempotent("all")
+def test_explored(jobs, engine):
+    ran.append(1)
+    jobs.run(bank.post, 7)
+
+
+def test_count():
+    print(f"COUNT {len(ran)}")
+'''
+
+CONFTEST = '''
+import time
+
+import pytest
+
+CLOCK = (time.perf_counter,)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    began = CLOCK[0]()
+    result = yield
+    print(f"TOOK {item.name} {CLOCK[0]() - began:.6f}")
+    return result
+'''
+
+
+def main() -> None:
+    """Run the suite in a process of its own and print what it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in (("bank.py", TASKS), ("test_bank.py", TEST), ("conftest.py", CONFTEST)):
+            Path(folder, name).write_text(text)
+        command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:randomly", "-p", "no:cacheprovider", "--rootdir", folder, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    took = [line.split("TOOK ")[1].split() for line in done.stdout.splitlines() if "TOOK " in line]
+    count = [int(line.split("COUNT ")[1]) for line in done.stdout.splitlines() if "COUNT " in line]
+    if not count:
+        raise SystemExit(done.stdout + done.stderr)
+    plain = sorted(float(seconds) for name, seconds in took if name.startswith("test_plain"))
+    middle = plain[len(plain) // 2]
+    explored = next(float(seconds) for name, seconds in took if name == "test_explored")
+    print(f"plain test                {middle * 1e3:8.1f} ms")
+    print(f"explored in every kind    {explored * 1e3:8.1f} ms, {count[0]} runs of its body (target 3,000 ms)")
+    print(f"one schedule              {explored / count[0] / middle:8.2f} plain runs (target 2.00)")
+
+
+if __name__ == "__main__":
+    main()
