@@ -1,7 +1,7 @@
 """Every word a user reads in a failure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -66,7 +66,8 @@ def failure(f: Failure) -> str:
     distinct = tuple(dict.fromkeys(f.findings))
     worst = distinct[0]
     more = len(distinct) - 1
-    blocks = [_first_line(f"{short(f.task)} is not idempotent at {f.schedule}: ", worst, more)]
+    plain = replace(worst, subject="result") if worst.subject == f"result of {short(f.task)}" else worst
+    blocks = [_first_line(f"{short(f.task)} is not idempotent at {f.schedule}: ", plain, more)]
     evidence = [line for finding in distinct for line in _evidence(finding, alone=not more)]
     shown = evidence_table(evidence[:INLINE_EVIDENCE])
     sentences = [_one_line(finding.now) for finding in distinct if finding.rule in {"lost", "left", "test"}]

@@ -1,6 +1,7 @@
 """Run a test again: clones of its item, taken through pytest's public hooks, of which nothing is logged."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def _nothing(_: logging.LogRecord) -> bool:
 def _progress(item: Any) -> Callable[[int, int], None]:
     """Return what shows `test_charge: 14/37 schedules` at the end of a terminal's line, and nothing elsewhere."""
     reporter = item.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or not (reporter.isatty and reporter.hasmarkup) or reporter.verbosity < 0:
+    if reporter is None or not reporter.isatty or os.environ.get("TERM") == "dumb" or reporter.verbosity < 0:
         return lambda done, of: None
     writer = item.config.get_terminal_writer()
     room = writer.fullwidth - writer.width_of_current_line - 3

@@ -57,7 +57,7 @@ class Suite:
 
     def ini(self, *lines):
         """Write the configuration, with these settings more."""
-        common = ["[pytest]", "pythonpath = .", "addopts = --import-mode=importlib -p no:randomly -p no:hypothesispytest -p no:django"]
+        common = ["[pytest]", "pythonpath = .", "addopts = --import-mode=importlib -p no:randomly -p no:hypothesispytest -p no:django", "filterwarnings = default"]
         self.pytester.path.joinpath("pytest.ini").write_text("\n".join([*common, *lines]) + "\n")
 
     def module(self, **sources):

@@ -31,7 +31,7 @@ def first(*findings: Finding, task: str = "shop.tasks.charge", schedule: str = "
         ),
         (
             Finding("outcome", "result of charge", "3", "4"),
-            "charge is not idempotent at crash@3: result of charge 3 -> 4",
+            "charge is not idempotent at crash@3: result 3 -> 4",
         ),
         (
             Finding("state", "orders", "", "2 rows changed"),
