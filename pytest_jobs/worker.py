@@ -223,7 +223,7 @@ class Worker(Hosting):
     def overlap(self, execution: Execution) -> None:
         copy = self._another(execution.envelope)
         self.ledger.put(copy)
-        with self.recorder.hurrying(), self._call(nested=True):
+        with self.recorder.nesting(), self._call(nested=True):
             self.current, kept = None, self.current
             try:
                 self.queue.deliver(copy)

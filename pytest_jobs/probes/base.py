@@ -1,10 +1,11 @@
 """What a probe is, and the recorder that probes report to."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from pytest_jobs.probes.running import outside_of_loops
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Unreadable
 
@@ -36,6 +37,7 @@ class Recorder:
         hurried: Whether nobody may wait for a lock.
         holds: A question of probes, by their names: does a job hold a transaction open in which it wrote, or locks?
         locks: A question of probes, by their names: is a database that jobs used locked right now?
+        nests: What probes do, by their names, to give a job that runs inside another one what a worker has of its own.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class Recorder:
         self.hurried = False
         self.holds: dict[str, Callable[[], bool]] = {}
         self.locks: dict[str, Callable[[], bool]] = {}
+        self.nests: dict[str, Callable[[], AbstractContextManager[None]]] = {}
         self._inside: ContextVar[bool] = ContextVar("inside an effect", default=False)
 
     @property
@@ -57,11 +60,15 @@ class Recorder:
             return any(locked() for locked in self.locks.values())
 
     @contextmanager
-    def hurrying(self) -> Iterator[None]:
-        """Let nobody wait for a lock: the one who holds it stands still until this is over."""
+    def nesting(self) -> Iterator[None]:
+        """Let another worker's job run inside this one: it has its own sessions, and waits for no lock of ours."""
         before, self.hurried = self.hurried, True
         try:
-            yield
+            with ExitStack() as stack:
+                stack.enter_context(outside_of_loops())
+                for apart in self.nests.values():
+                    stack.enter_context(apart())
+                yield
         finally:
             self.hurried = before
 

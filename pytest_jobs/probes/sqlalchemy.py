@@ -13,7 +13,8 @@ from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.sqlalchemy_databases import Databases
-from pytest_jobs.probes.sqlalchemy_death import Checkouts, Sessions, depth, is_commit, roll_back, session_owned
+from pytest_jobs.probes.sqlalchemy_death import Checkouts, depth, is_commit, roll_back, session_owned
+from pytest_jobs.probes.sqlalchemy_sessions import Sessions
 from pytest_jobs.probes.sqlalchemy_state import engine_rows
 from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, Write, shortened
 from pytest_jobs.records import Effect
@@ -61,6 +62,8 @@ class SQLAlchemyProbe:
         self._recorder = recorder
         self._reset()
         recorder.holds[self.name] = self._holding
+        self._sessions.install(recorder)
+        recorder.nests[self.name] = self._sessions.apart
         recorder.locks[self.name] = lambda: self._databases.locked()
         for target, name, listener in (
             (Engine, "do_execute", self._execute),
@@ -88,6 +91,7 @@ class SQLAlchemyProbe:
         """Stop listening."""
         self._recorder.holds.pop(self.name, None)
         self._recorder.locks.pop(self.name, None)
+        self._recorder.nests.pop(self.name, None)
         for target, name, listener in self._listeners:
             event.remove(target, name, listener)
         for dialect in self._patched.values():
@@ -95,6 +99,7 @@ class SQLAlchemyProbe:
         self._quieten()
         self._listeners = []
         self._patched = {}
+        self._sessions.remove()
         self._databases.close()
         self._reset()
 

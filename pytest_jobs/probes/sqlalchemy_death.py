@@ -1,6 +1,6 @@
 """What the death of a process does to its SQLAlchemy sessions and connections."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from pytest_jobs.probes.running import in_new_loop
 from pytest_jobs.probes.sqlalchemy_state import FAMILIES
 from pytest_jobs.probes.tables import cursor_query
 
-__all__ = ["Checkouts", "Sessions", "depth", "is_commit", "roll_back", "session_owned"]
+__all__ = ["Checkouts", "all_sessions", "depth", "held_by", "run_in", "transactions_of", "is_commit", "roll_back", "session_owned"]
 
 
 class Checkouts:
@@ -63,57 +63,21 @@ class Checkouts:
                 continue
             with suppress(Exception):
                 if single(held._pool):
-                    _run(held._pool._dialect, held.close)
+                    run_in(held._pool._dialect, held.close)
                 else:
                     held.invalidate()
-
-
-class Sessions:
-    """Owns the knowledge of which sessions, shared by test and task, a job has touched."""
-
-    def __init__(self) -> None:
-        self._before: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
-
-    def note(self) -> None:
-        """Remember how each session stands."""
-        self._before = WeakKeyDictionary({session: _standing(session) for session in _all()})
-
-    def end(self, spared: Collection[Connection]) -> None:
-        """Let each session forget what was done in it since, as it dies with its process.
-
-        Args:
-            spared: Connections in whose transactions the test has work of its own.
-        """
-        for session in _all():
-            if self._before.get(session) == _standing(session):
-                continue
-            held = {one[0] for transaction in _transactions(session) for one in _held(transaction)}
-            if session.is_active and held & set(spared):
-                continue
-            with suppress(Exception):
-                dialect = next((conn.dialect for conn in held), None)
-                _run(dialect, session.rollback)
-
-
-def _all() -> list[Any]:
-    return list(sessions._sessions.values())
-
-
-def _standing(session: Any) -> object:
-    touched = (session.identity_map._modified, session._new, session._deleted)
-    return id(session._transaction), session.is_active, *(frozenset(map(id, states)) for states in touched)
 
 
 def roll_back(connections: Iterable[Connection], savepoints: Mapping[Connection, int]) -> None:
     """Roll back what a killed task did on connections: its sessions, its savepoints, its transactions."""
     for conn in list(connections):
         with suppress(Exception):
-            _run(conn.dialect, partial(_roll_back, conn, savepoints.get(conn)))
+            run_in(conn.dialect, partial(_roll_back, conn, savepoints.get(conn)))
 
 
 def _roll_back(conn: Connection, base: int | None) -> None:
-    for session in _all():
-        if any(held[0] is conn for transaction in _transactions(session) for held in _held(transaction)):
+    for session in all_sessions():
+        if any(held[0] is conn for transaction in transactions_of(session) for held in held_by(transaction)):
             session.rollback()
     while base is not None and depth(conn) > base:
         nested = conn.get_nested_transaction()
@@ -122,7 +86,8 @@ def _roll_back(conn: Connection, base: int | None) -> None:
         nested.rollback()
 
 
-def _run(dialect: Any, work: Callable[[], Any]) -> None:
+def run_in(dialect: Any, work: Callable[[], Any]) -> None:
+    """Do something with a connection or session from outside, on a dialect that may be asynchronous."""
     if dialect is not None and dialect.is_async:
         in_new_loop(lambda: greenlet_spawn(work))
     else:
@@ -145,9 +110,9 @@ def is_commit(conn: Connection, base: int | None) -> bool:
         base: How many savepoints there were when the job made its first one, None when it made none.
     """
     nested = conn.get_nested_transaction()
-    for session in _all():
-        for transaction in _transactions(session):
-            if any(held[1] is nested for held in _held(transaction)):
+    for session in all_sessions():
+        for transaction in transactions_of(session):
+            if any(held[1] is nested for held in held_by(transaction)):
                 return not transaction.nested
     return base is None or depth(conn) <= base + 1
 
@@ -156,18 +121,25 @@ def session_owned(conn: Connection) -> bool:
     """Whether a session opened this connection by itself, so that its commit is a real one."""
     return any(
         held[0] is conn and held[3]
-        for session in _all()
-        for transaction in _transactions(session)
-        for held in _held(transaction)
+        for session in all_sessions()
+        for transaction in transactions_of(session)
+        for held in held_by(transaction)
     )
 
 
-def _transactions(session: Any) -> Iterator[Any]:
+def all_sessions() -> list[Any]:
+    """Return every session of the process."""
+    return list(sessions._sessions.values())
+
+
+def transactions_of(session: Any) -> Iterator[Any]:
+    """Return the transactions that a session is in, innermost first."""
     transaction = session._transaction
     while transaction is not None:
         yield transaction
         transaction = transaction._parent
 
 
-def _held(transaction: Any) -> list[Any]:
+def held_by(transaction: Any) -> list[Any]:
+    """Return what a session's transaction knows of its connections: the connection first, then its transaction."""
     return list(getattr(transaction, "_connections", {}).values())

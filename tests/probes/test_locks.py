@@ -87,7 +87,7 @@ def test_an_engines_connections_hurry_while_they_are_out(recorder, path, server,
 
     before = wait()
     recorder.sink = Sink()
-    with recorder.hurrying():
+    with recorder.nesting():
         assert wait() == shortest
     assert wait() == before != shortest
     engine.dispose()
@@ -109,7 +109,7 @@ def test_a_drivers_connections_hurry(recorder, path, server, kind):
     connections[0].commit()
     recorder.sink = Sink()
     first.execute("UPDATE orders SET id = 2")
-    with recorder.hurrying(), pytest.raises((sqlite3.OperationalError, psycopg.OperationalError, pymysql.OperationalError)):
+    with recorder.nesting(), pytest.raises((sqlite3.OperationalError, psycopg.OperationalError, pymysql.OperationalError)):
         second.execute("UPDATE orders SET id = 3")
     connections[1].rollback()
     connections[0].commit()
