@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pytest_jobs import checks
+from pytest_jobs import checks, strain
 from pytest_jobs.records import Job
 from pytest_jobs.session import Session
 
@@ -52,3 +52,38 @@ class Checking:
         """
         __tracebackhide__ = True
         checks.delays(job, expected, jitter)
+
+    def check_memory(self, task: Any, /, *args: Any, runs: int = 200, **kwargs: Any) -> None:
+        """Check that a task keeps no more memory from run to run.
+
+        What counts is what was allocated in or beneath a line of project code (`tracemalloc`) and still lives. The jobs of
+        these runs are not listed afterwards.
+
+        Args:
+            task: A task, a signature, or a registered name.
+            args: Its positional arguments.
+            runs: How often it runs, after 20 runs that warm caches up.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            AssertionError: With the lines that keep more, and how many bytes a run.
+        """
+        __tracebackhide__ = True
+        strain.memory(self._session, task, args, kwargs, runs)
+
+    def check_herd(self, task: Any, /, *args: Any, jobs: int = 100, **kwargs: Any) -> None:
+        """Check that jobs which fail at one instant do not come back at one instant.
+
+        Let the task fail first, with `jobs.fail` for example.
+
+        Args:
+            task: A task, a signature, or a registered name.
+            args: Its positional arguments.
+            jobs: How many jobs fail together.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            AssertionError: When more than half of them retry in one second, with the histogram; or when none is retried.
+        """
+        __tracebackhide__ = True
+        strain.herd(self._session, task, args, kwargs, jobs)

@@ -1,6 +1,6 @@
 """The books of one world: every job, message and attempt as the worker saw them, and snapshots of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -83,8 +83,8 @@ class Ledger:
 
     # Messages
 
-    def published(self, envelope: Envelope, now: datetime, running: Entry | None) -> Entry:
-        """Enter a new message: of a new job, or the retry or replacement of a known one."""
+    def published(self, envelope: Envelope, now: datetime, running: Entry | None, number: int = -1) -> Entry:
+        """Enter a new message, which that attempt of a running job made: of a new job, a retry, or a replacement."""
         entry = self.entries.get(envelope.id)
         if entry is None:
             parent = envelope.parent or (running.id if running is not None else None)
@@ -92,11 +92,11 @@ class Ledger:
             above = self.entries.get(parent) if parent is not None else None
             if above is not None:
                 above.children.append(entry.id)
-                entry.duplicate = above.duplicate or len(above.attempts) - 1 in above.extra
+                entry.duplicate = above.duplicate or (number if above is running else len(above.attempts) - 1) in above.extra
         elif envelope.retries:
             wait = (envelope.eta - now).total_seconds() if envelope.eta is not None else 0.0
             entry.delays.append(round(max(wait, 0.0), 6))
-        elif running is None or len(running.attempts) - 1 not in running.extra:
+        elif running is None or number not in running.extra:
             entry.duplicate = False
         self.put(envelope)
         return entry
@@ -156,6 +156,12 @@ class Ledger:
             del entry.copies[tag]
             self.live -= 1
             self._tags.pop(tag, None)
+
+    def forget(self, known: Container[str]) -> None:
+        """Forget the jobs that came since, with their results and events; none of them may still wait."""
+        for job in [job for job in self.entries if job not in known]:
+            del self.entries[job]
+        self.events = [event for event in self.events if event.job in self.entries]
 
     # Attempts
 

@@ -69,3 +69,51 @@ def _bound(expected: float, limits: tuple[float, float]) -> str:
     if high - low < 1e-9:
         return _seconds(expected)
     return f"{_seconds(low)[:-2]} to {_seconds(high)}"
+
+
+def grows(task: str, runs: int, places: Sequence[tuple[str, int]]) -> str:
+    """Show which lines keep more from run to run."""
+    whole = sum(size for _, size in places)
+    shown = [f"  {place:40} {size / runs:10,.0f} bytes a run" for place, size in places[:5]]
+    more = [f"  and {len(places) - 5} more lines"] if len(places) > 5 else []
+    return "\n".join(
+        (
+            f"{task} keeps {whole / runs:,.0f} bytes more from run to run, in {runs} runs",
+            "",
+            *shown,
+            *more,
+            "",
+            "A worker lives for days: what a run adds to a module, a class or a cache is never freed.",
+            f"Fix:  {DOCS}#memory",
+        )
+    )
+
+
+def herd(task: str, retry: int, most: int, count: int, at: Sequence[tuple[int, int]]) -> str:
+    """Show when the jobs that failed at one instant came back."""
+    shown = [f"  {_clock(second)}  {number:4}  {'#' * max(1, round(40 * number / most))}" for second, number in at[:10]]
+    more = [f"  and {len(at) - 10} more seconds"] if len(at) > 10 else []
+    return "\n".join(
+        (
+            f"{task} comes back as a herd: {most} of {count} jobs retry in one second",
+            "",
+            f"They failed at one instant. Retry {retry} of each ran at:",
+            *shown,
+            *more,
+            "",
+            "Whatever was down is hit by all of them at once, again and again.",
+            f"Fix:  retry_backoff with retry_jitter, or a random countdown\n      {DOCS}#herd",
+        )
+    )
+
+
+def no_herd(task: str, jobs: int) -> str:
+    """Say that nothing failed, so nothing could come back."""
+    return (
+        f"{task} was never retried in {jobs} jobs, so nothing is known of how they come back; "
+        f"let it fail first, with jobs.fail for example\n      {DOCS}#herd"
+    )
+
+
+def _clock(second: int) -> str:
+    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"

@@ -160,7 +160,7 @@ def test_ready_runs_what_is_due_but_moves_no_time(world, add):
 def test_a_result_that_never_comes_is_said_at_once(world, app, add):
     """Waiting for a job that was lost ends with a sentence instead of a hang."""
     world.lose()
-    with pytest.raises(WouldWaitForever, match="the result of .*add was waited for, but the job is lost"):
+    with pytest.raises(WouldWaitForever, match=r"the result of .*add was waited for, but the job is lost"):
         add.delay(1, 2).get()
 
 

@@ -166,9 +166,9 @@ def test_a_cold_shutdown_stops_the_running_job(shop, how):
 
 def test_misuse_of_faults(shop):
     """Each misuse is one sentence."""
-    with pytest.raises(UsageError, match="jobs.outage was given 'redis'; allowed are 'broker' and 'results'"):
+    with pytest.raises(UsageError, match=r"jobs.outage was given 'redis'; allowed are 'broker' and 'results'"):
         shop.jobs.outage("redis")
-    with pytest.raises(UsageError, match="jobs.shutdown was given 'now'; allowed are warm, soft, cold, kill"):
+    with pytest.raises(UsageError, match=r"jobs.shutdown was given 'now'; allowed are warm, soft, cold, kill"):
         shop.jobs.shutdown("now")
     with pytest.raises(UsageError, match=r"jobs.beat was given beats=0; allowed is a whole number from 1"):
         shop.jobs.beat(60, beats=0)
