@@ -179,10 +179,10 @@ def test_everything_is_put_back(send_email, shop):
 
 def test_a_fault_that_never_fires_fails(send_email):
     """Silence would be a false pass."""
-    with pytest.raises(AssertionError, match=r"jobs\.fail\('fault_shop\.gateway\.ping', .*never fired"):
-        with in_process_worker() as jobs:
-            jobs.fail("fault_shop.gateway.ping", PermanentError("404"))
-            jobs.run(send_email, 7, "x")
+    never = pytest.raises(AssertionError, match=r"jobs\.fail\('fault_shop\.gateway\.ping', .*never fired")
+    with never, in_process_worker() as jobs:
+        jobs.fail("fault_shop.gateway.ping", PermanentError("404"))
+        jobs.run(send_email, 7, "x")
 
 
 @pytest.mark.parametrize(
