@@ -88,7 +88,8 @@ class Hosting:
         return copy
 
     def published(self, envelope: Envelope) -> None:
-        self.ledger.published(envelope, self.clock.now, self.current.entry if self.current is not None else None)
+        entry, number = (self.current.entry, self.current.index) if self.current is not None else (None, -1)
+        self.ledger.published(envelope, self.clock.now, entry, number)
         if self.current is not None:
             self.current.spawned(envelope)
 
