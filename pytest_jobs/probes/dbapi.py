@@ -198,8 +198,8 @@ class DBAPIProbe:
                 change = self._patience.hurry if self.recorder.hurried else self._patience.relax
                 change(connection, driver.family, query)
 
-    def rolled_back(self, connection: Any) -> None:
-        """Know that a transaction was given up."""
+    def ended(self, connection: Any) -> None:
+        """Know that a transaction is over."""
         for known in (self._locking, self._test_wrote):
             known.discard(connection)
         self._pending.pop(connection, None)
@@ -260,10 +260,10 @@ class DBAPIProbe:
     @contextmanager
     def commit(self, driver: Driver, connection: Any, undo: Callable[[], Any]) -> Iterator[None]:
         """Stand around a commit of the driver; one that does not get there is undone."""
-        tables = list(self._pending.pop(connection, ())) if self.recorder.active and driver.open(connection) else []
+        tables = list(self._pending.get(connection, ())) if self.recorder.active and driver.open(connection) else []
         self._test_wrote.discard(connection)
-        self._locking.discard(connection)
         if not tables:
+            self.ended(connection)
             yield
             return
         effect = Effect("sql", tables[0], "COMMIT", safe=True, detail=", ".join(tables))
@@ -272,7 +272,9 @@ class DBAPIProbe:
             with self.recorder.doing(effect, driver.error):
                 reached = True
                 yield
+                self.ended(connection)
         except BaseException:
+            self.ended(connection)
             if not reached:
                 with self.recorder.paused(), suppress(Exception):
                     undo()

@@ -231,7 +231,7 @@ class PymysqlDriver:
     def _rollback(self, original: Any, probe: "DBAPIProbe") -> Any:
         def rollback(connection: Any) -> None:
             original(connection)
-            probe.rolled_back(connection)
+            probe.ended(connection)
 
         return rollback
 

@@ -131,7 +131,7 @@ class Orm:
     @contextmanager
     def _committing(self, db: Any, undo: Callable[[], Any]) -> Iterator[None]:
         """Report a commit; one that does not reach the database leaves nothing behind."""
-        tables = list(self._dirty.pop(db, ()))
+        tables = list(self._dirty.get(db, ()))
         if not tables:
             yield
             return
@@ -142,7 +142,9 @@ class Orm:
                 with self._recorder.doing(effect, lambda: _unavailable(db)):
                     reached = True
                     yield
+                    self._dirty.pop(db, None)
             except BaseException:
+                self._dirty.pop(db, None)
                 if not reached:
                     with suppress(Exception):
                         undo()

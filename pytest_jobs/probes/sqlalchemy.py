@@ -202,7 +202,7 @@ class SQLAlchemyProbe:
     @contextmanager
     def _commit(self, conn: Connection, undo: Callable[[], Any]) -> Iterator[None]:
         """Report a commit; one that does not reach the server leaves nothing behind, as a lost connection would."""
-        tables = list(self._pending.pop(conn, ()))
+        tables = list(self._pending.get(conn, ()))
         if not tables:
             yield
             return
@@ -212,7 +212,9 @@ class SQLAlchemyProbe:
             with self._recorder.doing(effect, lambda: _unavailable(conn.dialect)):
                 reached = True
                 yield
+                self._pending.pop(conn, None)
         except BaseException:
+            self._pending.pop(conn, None)
             if not reached:
                 with self._recorder.paused(), suppress(Exception):
                     undo()
