@@ -3,7 +3,8 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -133,6 +134,20 @@ class Clock:
         if wanted < now:
             raise UsageError(f"clock.move_to was given {instant}, which is before now, {self.now}; time only goes forward")
         self._set(wanted)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Begin anew at this instant, and come back to it afterwards: the time between never was."""
+        now = self._sync()
+        kept = self._factory, self._began, self._offset, self._moved, self.instants
+        self._began, self._offset, self.instants = now, timedelta(), [self._epoch(now)]
+        try:
+            yield
+        finally:
+            self._factory, self._began, self._offset, self._moved, self.instants = kept
+            self._last = now
+            if freezegun_api.freeze_factories and freezegun_api.freeze_factories[-1] is self._factory:
+                self._factory.move_to(now)
 
     def _set(self, instant: datetime) -> None:
         if instant != self._last:

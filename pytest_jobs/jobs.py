@@ -1,13 +1,14 @@
 """What a test holds: publishing, running, time, faults, checks."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pytest_jobs import trial
 from pytest_jobs.clock import Clock, Delta
+from pytest_jobs.fresh import Fresh, fresh
 from pytest_jobs.jobs_checks import Checking
 from pytest_jobs.jobs_faults import Faulty
 from pytest_jobs.metrics import Metrics, measured
@@ -146,6 +147,25 @@ class Jobs(Faulty, Checking):
             7
         """
         return self._session.beat(period, beats)
+
+    def fresh(self) -> AbstractContextManager[Fresh]:
+        """Let a block begin with no jobs, and put the world back afterwards: one example of a generated test.
+
+        Broker, results, clock, records, faults and probes are as they were when the block began; so are watched lists,
+        dictionaries, sets and mocks, Redis, files under `tmp_path`, and the rows of databases. What could not be put
+        back is told in a warning, and in `left` of the value.
+
+        Raises:
+            UsageError: Inside a task, or while jobs are due.
+
+        Example:
+            >>> for order in (1, 2):
+            ...     with jobs.fresh():
+            ...         job = jobs.run(add, order, 3)
+            >>> jobs.all
+            []
+        """
+        return fresh(self._session)
 
     # Looking
 

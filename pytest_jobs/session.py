@@ -66,6 +66,9 @@ class Session:
         self._cheap: list[Probe] = []
         self.active = Active(self.recorder, roots, self._is_own_redis)
         self.ignore: list[str] = list(options.ignore)
+        self.apart: Any = None
+        self.replaying = False
+        self.told: set[str] = set()
         self._stack = ExitStack()
 
     settle_limit = 366 * 86400.0

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pytest_jobs.probes.running import outside_of_loops
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Unreadable
 
-__all__ = ["DELETED", "Patches", "Probe", "Recorder", "Sink", "Transient"]
+__all__ = ["DELETED", "Patches", "Probe", "Recorder", "Restorable", "Sink", "Transient"]
 
 Transient = Callable[[], BaseException]
 MISSING = object()
@@ -161,3 +161,14 @@ class Probe(Protocol):
 
     def forget(self) -> None:
         """Close what a killed task left open (cursors, transactions), as the death of its process would."""
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """What a probe may know besides: to put back what it sees, for one world after another without new fixtures."""
+
+    def keep(self) -> None:
+        """Remember the world as it is now, and what was written so far; costs little while nothing is used."""
+
+    def restore(self) -> tuple[str, ...]:
+        """Put it back; return one sentence for each part that was changed and could not be."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_jobs.errors import UsageError
 from pytest_jobs.probes.base import Probe, Recorder
+from pytest_jobs.probes.kept import Calls, Contents, Files, Keeper
 from pytest_jobs.probes.plain import loaded, mock_calls, plain
 from pytest_jobs.probes.running import finish
 from pytest_jobs.world import Rows, Unreadable
@@ -28,11 +29,13 @@ ALLOWED = (
 class _Watched:
     """Owns one source that a test asked to be compared; it is always read in full."""
 
-    def __init__(self, subject: str, look: Look, prefix: str | None = None) -> None:
+    def __init__(self, subject: str, look: Look, prefix: str | None = None, keeper: Keeper | None = None) -> None:
         self.name = "watch"
         self.subject = subject
         self._look = look
         self._prefix = prefix
+        self._keeper = keeper
+        self._before: Any = None
         self._recorder: Recorder | None = None
 
     def __repr__(self) -> str:
@@ -47,6 +50,19 @@ class _Watched:
 
     def forget(self) -> None:
         """A watched source belongs to the test, so nothing of it dies with a task."""
+
+    def keep(self) -> None:
+        self._before = self.read(frozenset())[0]
+        if self._keeper is not None:
+            self._keeper.keep()
+
+    def restore(self) -> tuple[str, ...]:
+        return self._keeper.restore() if self._keeper is not None else ()
+
+    def unlike(self) -> tuple[str, ...]:
+        """Say that it is not what it was when it was kept."""
+        same = self.read(frozenset())[0] == self._before
+        return () if same else (f"{self.subject}, which is watched, is not what it was",)
 
     def read(self, wanted: frozenset[str]) -> Seen:
         with self._recorder.paused() if self._recorder is not None else nullcontext():
@@ -74,7 +90,7 @@ def watched(source: Any, *, name: str | None, caller: FrameType | None) -> Probe
     mock = _mock_of(source)
     if mock is not None:
         subject = name or _mock_name(mock) or _found_name(source, caller) or "mock"
-        return _Watched(subject, _one(subject, lambda: mock_calls(mock)))
+        return _Watched(subject, _one(subject, lambda: mock_calls(mock)), keeper=Calls(mock))
     database = _database(source, name, caller)
     if database is not None:
         return database
@@ -82,7 +98,7 @@ def watched(source: Any, *, name: str | None, caller: FrameType | None) -> Probe
         return _path(Path(source), name)
     if isinstance(source, MutableMapping | MutableSequence | MutableSet | deque) and not isinstance(source, bytearray):
         subject = name or _found_name(source, caller) or type(source).__name__
-        return _Watched(subject, _one(subject, lambda: plain(source)))
+        return _Watched(subject, _one(subject, lambda: plain(source)), keeper=Contents(source))
     if callable(source) and not isinstance(source, type):
         return _callable(source, name, caller)
     raise UsageError(f"jobs.watch was given {_described(source)}; allowed are {ALLOWED}")
@@ -173,7 +189,7 @@ def _path(path: Path, name: str | None) -> Probe:
 
         return file_state(path, name)
 
-    return _Watched(name or f"file:{path.name}", look)
+    return _Watched(name or f"file:{path.name}", look, keeper=None if is_sqlite(path) else Files(path))
 
 
 def _callable(source: Callable[[], Any], name: str | None, caller: FrameType | None) -> Probe:
@@ -187,7 +203,9 @@ def _callable(source: Callable[[], Any], name: str | None, caller: FrameType | N
     if own == "<lambda>" or own is None:
         own = _found_name(source, caller) or ("lambda" if own else type(source).__name__)
     subject = name or own
-    return _Watched(subject, _one(subject, lambda: plain(finish(source()))))
+    held = getattr(source, "__self__", None)
+    keeper = Contents(held) if isinstance(held, list | dict | set | deque) else None
+    return _Watched(subject, _one(subject, lambda: plain(finish(source()))), keeper=keeper)
 
 
 def _found_name(source: Any, caller: FrameType | None) -> str | None:
