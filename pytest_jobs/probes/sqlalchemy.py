@@ -14,6 +14,7 @@ from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.sqlalchemy_databases import Databases
 from pytest_jobs.probes.sqlalchemy_death import Checkouts, depth, is_commit, roll_back, session_owned
+from pytest_jobs.probes.sqlalchemy_kept import Keeping
 from pytest_jobs.probes.sqlalchemy_sessions import Sessions
 from pytest_jobs.probes.sqlalchemy_state import engine_rows
 from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, Write, shortened
@@ -32,7 +33,7 @@ UNREADABLE = (
 )
 
 
-class SQLAlchemyProbe:
+class SQLAlchemyProbe(Keeping):
     """Sees every engine of the process, sync and async, Core and ORM."""
 
     def __init__(self) -> None:

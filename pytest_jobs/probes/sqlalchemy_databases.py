@@ -16,12 +16,24 @@ __all__ = ["Databases"]
 
 
 class Databases:
-    """Owns one reader a database; engines that lead to the same database share it."""
+    """Owns one reader a database; engines that lead to the same database share it.
+
+    Attributes:
+        on_use: Told of each database whenever a connection to it is made.
+        on_close: Told when this is closed.
+    """
 
     def __init__(self) -> None:
+        self.on_use: Callable[[_One], None] = lambda one: None
+        self.on_close: Callable[[], None] = lambda: None
         self._all: dict[object, _One] = {}
         self._of: dict[int, _One] = {}
         self._names = Names()
+
+    @property
+    def all(self) -> "list[_One]":
+        """Every database that was used."""
+        return list(self._all.values())
 
     @property
     def written(self) -> bool:
@@ -37,6 +49,7 @@ class Databases:
             if found is None:
                 found = self._all[key] = _One(engine)
             self._of[id(engine.pool)] = found
+        self.on_use(found)
         return found
 
     def subject(self, engine: Engine, table: str) -> str:
@@ -88,6 +101,7 @@ class Databases:
 
     def close(self) -> None:
         """Close what was kept open for reading."""
+        self.on_close()
         for one in self._all.values():
             one.database.close()
 

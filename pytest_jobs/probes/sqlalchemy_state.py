@@ -16,7 +16,7 @@ from pytest_jobs.probes.sqlitefile import attached_files, read_files
 from pytest_jobs.probes.tables import Tables, cursor_query
 from pytest_jobs.world import Rows, Unreadable
 
-__all__ = ["Database", "engine_rows", "outer_connection", "watch_bind"]
+__all__ = ["Database", "engine_rows", "outer_connection", "separate", "watch_bind"]
 
 Seen = tuple[dict[str, Rows], tuple[Unreadable, ...]]
 FAMILIES = MappingProxyType({
@@ -53,7 +53,7 @@ class Database:
             over: A connection whose open transaction belongs to the test: what it sees counts as committed.
         """
         if self._family == "sqlite" and over is None:
-            files = self._sqlite_files()
+            files = self.sqlite_files()
             if files.get("main"):
                 return read_files(files, self._tables, wanted)
             if not files:
@@ -63,29 +63,30 @@ class Database:
             with self._query(over) as query:
                 return self._tables.read(query, wanted)
 
-        seen: Seen = self._run(work)
+        seen: Seen = self.run(work)
         return seen
 
-    def _run(self, work: Callable[[], Any]) -> Any:
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Do something with its connections, where they may be asynchronous."""
         return in_new_loop(lambda: greenlet_spawn(work)) if self.engine.dialect.is_async else work()
 
-    def _sqlite_files(self) -> dict[str, str]:
+    def sqlite_files(self) -> dict[str, str]:
         """Return the engine's files; an empty path for a database in memory, nothing when there is none yet."""
-        shared = self._shared()
+        shared = self.shared()
         if shared is not None:
-            files: dict[str, str] = self._run(lambda: attached_files(cursor_query(shared.cursor)))
+            files: dict[str, str] = self.run(lambda: attached_files(cursor_query(shared.cursor)))
             return files
         if isinstance(self.engine.pool, StaticPool | SingletonThreadPool):
             return {}
         if not self._files:
-            self._files = self._run(self._opened_files)
+            self._files = self.run(self._opened_files)
         return self._files
 
     def _opened_files(self) -> dict[str, str]:
-        with closing(_separate(self.engine)) as connection:
+        with closing(separate(self.engine)) as connection:
             return attached_files(cursor_query(connection.cursor))
 
-    def _shared(self) -> Any:
+    def shared(self) -> Any:
         """Return the DB-API connection that everybody shares, where the pool has just one."""
         pool = self.engine.pool
         if isinstance(pool, StaticPool):
@@ -101,12 +102,12 @@ class Database:
     def _query(self, over: Connection | None) -> Iterator[Query]:
         if over is not None:
             yield _guarded(cursor_query(over.connection.cursor), self._family)
-        elif (shared := self._shared()) is not None and self._family == "sqlite":
+        elif (shared := self.shared()) is not None and self._family == "sqlite":
             yield cursor_query(shared.cursor)
         elif self._family in {"postgresql", "mysql"} and not self.engine.dialect.is_async:
             yield self._kept_query()
         else:
-            with closing(_separate(self.engine)) as connection:
+            with closing(separate(self.engine)) as connection:
                 self._be_brief(connection)
                 yield cursor_query(connection.cursor)
 
@@ -121,7 +122,7 @@ class Database:
                 self._kept = None
             else:
                 return query
-        self._kept = _separate(self.engine)
+        self._kept = separate(self.engine)
         self._be_brief(self._kept)
         return cursor_query(self._kept.cursor)
 
@@ -136,7 +137,7 @@ class Database:
             cursor.execute(brief)
 
 
-def _separate(engine: Engine) -> Any:
+def separate(engine: Engine) -> Any:
     """Open a connection as the engine's pool would, outside of the pool, which may be exhausted."""
     return _outside(engine).connect()
 

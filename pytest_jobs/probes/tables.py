@@ -35,7 +35,7 @@ class Tables:
             query: Runs one statement and returns its columns and rows.
             wanted: Subjects: table names, with their schema when that is not the default one.
         """
-        known = self._tables(query)
+        known = self.described(query)
         if wanted is None:
             chosen: Iterable[Table] = known.values()
         else:
@@ -50,7 +50,8 @@ class Tables:
                 state[table.subject] = rows
         return state, tuple(unreadable)
 
-    def _tables(self, query: Query) -> Mapping[str, Table]:
+    def described(self, query: Query) -> Mapping[str, Table]:
+        """Return every table as its catalog describes it now, by subject."""
         signature = self.catalog.signature(query)
         if signature != self._signature:
             self._known = {table.subject: table for table in self.catalog.tables(query, signature)}
