@@ -1,6 +1,7 @@
 """Celery's own worker with five parts replaced: pool, timer, consumer loop; driven one message at a time."""
 
 import os
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -189,7 +190,10 @@ class InProcessConsumer(Consumer):
 
     def start(self) -> None:
         self.restart_count += 1
-        self.blueprint.start(self)
+        with warnings.catch_warnings():
+            # Up to 5.4 each start warns of a setting that concerns real connections only.
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            self.blueprint.start(self)
 
     def loop(self, *_: Any) -> None:
         self.task_consumer.on_message = self.create_task_handler()
