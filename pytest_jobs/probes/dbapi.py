@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.catalogs import Query
+from pytest_jobs.probes.dbapi_kept import KeepingPlaces
 from pytest_jobs.probes.hurry import Patience
 from pytest_jobs.probes.naming import Names
 from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, shortened
@@ -88,10 +89,11 @@ class Driver(Protocol):
         """Let go of whatever the connection holds in the database, as the end of its process would."""
 
 
-class DBAPIProbe:
+class DBAPIProbe(KeepingPlaces):
     """Sees connections that no ORM of ours owns."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.name = "dbapi"
         self.recorder = Recorder()
         self._drivers: dict[str, Driver] = {}
@@ -131,6 +133,7 @@ class DBAPIProbe:
         self.recorder.locks.pop(self.name, None)
         for driver in self._drivers.values():
             driver.remove()
+        self._close_kept()
         for place in self._places.values():
             getattr(place.look, "close", lambda: None)()
         self._drivers = {}
@@ -224,6 +227,8 @@ class DBAPIProbe:
         text = driver.text(statement, connection)
         first, writes = self._statements[driver.folds].read(text)
         if self.recorder.sink is None:
+            if writes and self._keeping:
+                self._place(driver, connection)
             yield
             if writes:
                 self._place(driver, connection)
@@ -293,5 +298,8 @@ class DBAPIProbe:
                 found = self._places.get(key)
                 if found is None:
                     found = self._places[key] = Place(label, driver.look(connection))
+                    self._know(found, driver, key, connection)
             self._place_of[connection] = found
+        if self._keeping:
+            self._keep(found)
         return found

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -11,14 +12,21 @@ from pytest_jobs.probes.sqlitefile import BUSY
 from pytest_jobs.probes.tables import Tables, cursor_query
 from pytest_jobs.world import Rows
 
-__all__ = ["Access", "KeptRows", "file_access"]
+__all__ = ["Access", "Enter", "KeptRows", "file_access", "hurried", "transaction"]
 
 SEQUENCES = "sqlite_sequence"
 # What a server computes by itself and lets nobody insert.
-COMPUTED = {
+COMPUTED = MappingProxyType({
     "postgresql": "SELECT table_schema, table_name, column_name FROM information_schema.columns WHERE is_generated = 'ALWAYS'",
     "mysql": "SELECT table_schema, table_name, column_name FROM information_schema.columns WHERE extra LIKE '%GENERATED%'",
-}
+})  # fmt: skip
+# A plain DROP TABLE ends the transaction on MySQL.
+DROPS = MappingProxyType({"postgresql": "DROP TABLE IF EXISTS pg_temp.", "mysql": "DROP TEMPORARY TABLE IF EXISTS "})
+# Nobody waits for a lock, and copying locks nothing.
+BRIEF = MappingProxyType({
+    "postgresql": ("SET lock_timeout = '50ms'",),
+    "mysql": ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", "SET SESSION innodb_lock_wait_timeout = 1"),
+})  # fmt: skip
 
 
 class Access(NamedTuple):
@@ -140,7 +148,7 @@ class KeptRows:
         for name in names:
             copy = self._copies.setdefault(name, f"jobs_kept_{len(self._copies) + 1}")
             columns = ", ".join(map(self._quote, self._plain_columns(query, known[name])))
-            query(f"DROP TABLE IF EXISTS {'pg_temp.' if self._family == 'postgresql' else ''}{copy}")
+            query(f"{DROPS[self._family]}{copy}")
             query(f"CREATE TEMPORARY TABLE {copy} AS SELECT {columns} FROM {self._place(known[name])}")
 
     def _plain_columns(self, query: Query, table: Table) -> list[str]:
@@ -201,3 +209,20 @@ def file_access(files: Mapping[str, str]) -> Iterator[Access]:
             return connection.commit
 
         yield Access(connection.cursor, begin)
+
+
+def hurried(family: str, cursor: Callable[[], Any]) -> None:
+    """Let a connection to a server wait for nobody."""
+    for statement in BRIEF[family]:
+        cursor_query(cursor)(statement)
+
+
+def transaction(cursor: Callable[[], Any]) -> Callable[[], None]:
+    """Begin a transaction on a connection that commits each statement by itself; return what commits it."""
+    query = cursor_query(cursor)
+    query("BEGIN")
+
+    def commit() -> None:
+        query("COMMIT")
+
+    return commit

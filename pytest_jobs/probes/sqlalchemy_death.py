@@ -16,7 +16,7 @@ from pytest_jobs.probes.running import in_new_loop
 from pytest_jobs.probes.sqlalchemy_state import FAMILIES
 from pytest_jobs.probes.tables import cursor_query
 
-__all__ = ["Checkouts", "all_sessions", "depth", "held_by", "run_in", "transactions_of", "is_commit", "roll_back", "session_owned"]
+__all__ = ["Checkouts", "all_sessions", "depth", "held_by", "is_commit", "roll_back", "run_in", "session_owned", "transactions_of"]
 
 
 class Checkouts:

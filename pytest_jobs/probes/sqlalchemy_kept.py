@@ -1,13 +1,13 @@
 """Databases and sessions of SQLAlchemy, kept as they are now and put back later."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.orm import Session
 
-from pytest_jobs.probes.kept_rows import Access, KeptRows, file_access
+from pytest_jobs.probes.kept_rows import Access, Enter, KeptRows, file_access, hurried, transaction
 from pytest_jobs.probes.sqlalchemy_death import all_sessions
 from pytest_jobs.probes.sqlalchemy_state import FAMILIES, Database, outer_connection, separate
 
@@ -102,7 +102,7 @@ class _Kept:
             elif loaded not in session.dirty:
                 session.expire(loaded)
 
-    def _enter(self, database: Database, family: str) -> Any:
+    def _enter(self, database: Database, family: str) -> Enter:
         engine = database.engine
         kept: list[Any] = []
 
@@ -129,20 +129,11 @@ class _Kept:
                 kept.append(separate(engine))
                 self._closing.append(kept[0])
                 engine.dialect.set_isolation_level(kept[0].dbapi_connection, "AUTOCOMMIT")
-            yield Access(kept[0].cursor, lambda: _begun(kept[0]))
+                hurried(family, kept[0].cursor)
+            yield Access(kept[0].cursor, lambda: transaction(kept[0].cursor))
 
         return enter
 
 
 def _nothing() -> None:
     """Leave the commit to whoever began the transaction."""
-
-
-def _begun(connection: Any) -> Callable[[], None]:
-    def run(statement: str) -> None:
-        cursor = connection.cursor()
-        cursor.execute(statement)
-        cursor.close()
-
-    run("BEGIN")
-    return lambda: run("COMMIT")

@@ -11,7 +11,7 @@ from pytest_jobs.probes.catalogs import CATALOGS, Query
 from pytest_jobs.probes.tables import Tables, cursor_query
 from pytest_jobs.world import Rows, Unreadable
 
-__all__ = ["attached_files", "file_state", "locked", "read_files", "sqlite_query"]
+__all__ = ["attached_files", "file_state", "locked", "read_files", "sqlite_cursor", "sqlite_query"]
 
 BUSY = 0.05
 
@@ -24,12 +24,14 @@ def attached_files(query: Query) -> dict[str, str]:
 def sqlite_query(connection: Any) -> Query:
     """Return a query function over a `sqlite3` connection that a row factory of the user does not disturb."""
 
-    def cursor() -> Any:
-        opened = sqlite3.Cursor(connection)
-        opened.row_factory = None
-        return opened
+    return cursor_query(lambda: sqlite_cursor(connection))
 
-    return cursor_query(cursor)
+
+def sqlite_cursor(connection: Any) -> Any:
+    """Return a cursor of a connection whose rows are plain tuples."""
+    opened = sqlite3.Cursor(connection)
+    opened.row_factory = None
+    return opened
 
 
 def read_files(

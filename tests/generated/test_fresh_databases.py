@@ -175,3 +175,54 @@ def test_autoincrement_counts_anew(app, tmp_path):
                 connection.exec_driver_sql("INSERT INTO mails (about) VALUES ('c')")
                 assert connection.exec_driver_sql("SELECT max(id) FROM mails").scalar() == 3
     engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize("isolation", ["", None])
+def test_connections_without_any_library(app, tmp_path, kind, isolation):
+    """Written by jobs or by the test, first in the block or before it."""
+    place = ":memory:" if kind == "memory" else str(tmp_path / "direct.db")
+    with closing(sqlite3.connect(place)) as made:
+        made.execute("CREATE TABLE stock (name TEXT, number INT)")
+        if kind == "file":
+            made.execute("INSERT INTO stock VALUES ('a', 1)")
+            made.commit()
+
+    with in_process_worker(app) as jobs, closing(sqlite3.connect(place, isolation_level=isolation)) as shop:
+        shop.row_factory = sqlite3.Row
+
+        @app.task(shared=False)
+        def sell(name):
+            shop.execute("UPDATE stock SET number = number - 1 WHERE name = ?", (name,))
+            shop.execute("INSERT INTO stock VALUES ('sold', 1)")
+            shop.commit()
+
+        if kind == "memory":
+            shop.execute("CREATE TABLE stock (name TEXT, number INT)")
+            shop.execute("INSERT INTO stock VALUES ('a', 1)")
+            shop.commit()
+        for _ in range(2):
+            with jobs.fresh() as fresh:
+                jobs.run(sell, "a")
+                shop.execute("DELETE FROM stock WHERE name = 'a'")
+                shop.commit()
+            assert fresh.left == ()
+            assert [tuple(row) for row in shop.execute("SELECT * FROM stock")] == [("a", 1)]
+            with jobs.fresh() as fresh:
+                shop.execute("DELETE FROM stock")
+                shop.commit()
+            assert fresh.left == ()
+            assert [tuple(row) for row in shop.execute("SELECT * FROM stock")] == [("a", 1)]
+
+
+def test_a_connection_that_is_gone_is_told(app):
+    """Its database went with it."""
+    with in_process_worker(app) as jobs:
+        shop = sqlite3.connect(":memory:")
+        shop.execute("CREATE TABLE stock (number INT)")
+        shop.execute("INSERT INTO stock VALUES (1)")
+        shop.commit()
+        with pytest.warns(JobsWarning, match="the rows of memory could not be put back"), jobs.fresh():
+            shop.execute("DELETE FROM stock")
+            shop.commit()
+            shop.close()
