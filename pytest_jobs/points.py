@@ -49,18 +49,22 @@ class Trace:
     def run(self, body: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run the body; raise `Killed` when it died, whatever it made of that itself."""
         self._enter()
-        try:
-            value = body(*args, **kwargs)
-        except BaseException as error:
-            if not self.dead:
-                raise
-            bury(error)
-        finally:
-            if not self.dead:
-                self.close()
+        outcome: list[tuple[bool, Any]] = []
+        for _ in _apart(lambda: body(*args, **kwargs), outcome):
+            raise AssertionError("a body is no iterator")
+        succeeded, value = outcome.pop()
         if self.dead:
+            if not succeeded:
+                bury(value)
+            del value
             raise Killed(self)
-        return value
+        self.close()
+        if succeeded:
+            return value  # type: ignore[no-any-return]
+        try:
+            raise value
+        finally:
+            del value
 
     def kill(self) -> NoReturn:
         """Die here."""
@@ -69,8 +73,10 @@ class Trace:
         if not self.dead:
             self.dead = True
             assert self._remains is not None
-            self._remains.strike()
-            self.watch.condemn(self)
+            frames = list(self.frames())
+            self._remains.strike(frames, self.watch.source.is_project)
+            self.watch.condemn(frames)
+            del frames
         raise Killed(self)
 
     def refuse(self) -> None:
@@ -86,8 +92,8 @@ class Trace:
         self._open = False
         assert self._remains is not None
         if self.dead:
-            self._remains.clear(self.watch.source.is_project)
             self.watch.left += stop_threads(self)
+            self._remains.clear(self.watch.source.is_project)
         self._remains.release()
         self.watch.leave(self, self._outer)
 
@@ -116,6 +122,19 @@ class Trace:
         self.thread = get_ident()
         self._outer = self.watch.enter(self)
         self._remains = Remains()
+
+
+def _apart(body: Callable[[], Any], outcome: list[tuple[bool, Any]]) -> Iterator[None]:
+    """Run a body in a generator, which has an error state of its own.
+
+    A kill between two instructions that cannot fail leaves a handler without the step that takes its error off again.
+    """
+    try:
+        outcome.append((True, body()))
+    except BaseException as error:  # noqa: BLE001 - handed over
+        outcome.append((False, error))
+    return
+    yield
 
 
 class Watch:
@@ -155,9 +174,9 @@ class Watch:
         if not self.traces:
             self._followed.remove()
 
-    def condemn(self, trace: Trace) -> None:
+    def condemn(self, frames: list[FrameType]) -> None:
         """Let no frame of a dead task run on."""
-        self._lines.condemn(list(trace.frames()))
+        self._lines.condemn(frames)
 
     @contextmanager
     def inside(self, trace: Trace) -> Iterator[None]:

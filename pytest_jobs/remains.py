@@ -17,6 +17,7 @@ from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, FrameT
 from typing import Any
 
 from pytest_jobs.dying import Killed
+from pytest_jobs.heldlocks import held_locks, let_go
 
 __all__ = ["Remains", "bury"]
 
@@ -55,6 +56,7 @@ class Remains:
         self._remembering = atexit.register = self._remember
         self._signals = _signals()
         self._files: list[tuple[weakref.ref[Any], int]] = []
+        self._locks: list[Any] = []
         self._hook: Callable[[Any], Any] | None = None
         self._quiet: warnings.catch_warnings[Any] | None = None
 
@@ -62,17 +64,17 @@ class Remains:
         self._at_exit.append(function)
         return self._register(function, *args, **kwargs)
 
-    def strike(self) -> None:
+    def strike(self, frames: list[FrameType], is_project: Callable[[str], bool]) -> None:
         """Take from the dying task what works without any code of it: buffers, finalizers, an event loop."""
+        self._locks = held_locks(frames, is_project)
         for made in _young():
             if isinstance(made, BUFFERED) and made not in self._older:
                 self._cut_off(made)
         for function in self._at_exit:
             atexit.unregister(function)
-        for finalizer in _finalizers():
-            found = finalizer.peek() if finalizer not in self._finalizers else None
-            if found is not None and isinstance(found[1], BuiltinFunctionType):
-                finalizer.detach()
+        for finalizer, found in _finalizers().items():
+            if finalizer not in self._finalizers and isinstance(found.func, BuiltinFunctionType):
+                found.func = _nothing
         _stop_loop()
         self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self._quiet = warnings.catch_warnings()
@@ -89,6 +91,7 @@ class Remains:
                     _end(made)
         for file, descriptor in self._files:
             _join_again(file(), descriptor)
+        let_go(self._locks)
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._signals.items():
                 if signal.getsignal(number) is not handler and handler is not None:
@@ -127,8 +130,12 @@ def _young() -> Iterator[Any]:
         yield from (made for made in gc.get_objects(generation) if type(made) in KINDS)
 
 
-def _finalizers() -> list[Any]:
-    return list(getattr(weakref.finalize, "_registry", ()))
+def _finalizers() -> dict[Any, Any]:
+    return dict(getattr(weakref.finalize, "_registry", {}))
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Stand for what a dead process does not do."""
 
 
 def _signals() -> dict[Any, Any]:
