@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial, wraps
+from functools import partial
 from math import ceil
 from queue import Empty
 from typing import Any
@@ -13,8 +13,6 @@ from celery import _state, signals
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature, maybe_signature
 from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError
-from kombu import serialization
-from kombu.transport.virtual import Base64
 from kombu.utils.json import dumps, loads
 from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -24,7 +22,9 @@ from pytest_jobs.queues.base import Envelope, Host
 from pytest_jobs.queues.celery_apps import Takeover
 from pytest_jobs.queues.celery_beat import VirtualBeat
 from pytest_jobs.queues.celery_beat import run as run_beats
-from pytest_jobs.queues.celery_transport import RedisServer, Server
+from pytest_jobs.queues.celery_bodies import Bodies
+from pytest_jobs.queues.celery_messages import decoded, envelope_of
+from pytest_jobs.queues.celery_servers import RedisServer, Server
 from pytest_jobs.queues.celery_worker import AppWorker
 
 __all__ = ["CeleryQueue"]
@@ -44,16 +44,16 @@ class CeleryQueue:
         self._workers: dict[int, AppWorker] = {}
         self._owners: dict[str, Any] = {}
         self._unacked: dict[str, tuple[datetime, Server]] = {}
-        self._bodies: dict[int, tuple[Any, str, Any, bool]] = {}
+        self.bodies = Bodies()
         self._beats: list[VirtualBeat] = []
         self.outage: Callable[[str], None] = lambda operation: None
 
     def start(self, host: Host) -> None:
-        self.host = host
+        self.host = self.bodies.host = host
         self._began = self._now()
         self.takeover = Takeover(self, host, self._broker, self._now)
         self._stack.enter_context(self.takeover)
-        self._stack.callback(self._restore_tasks)
+        self._stack.callback(self.bodies.restore)
         for signal, receiver in (
             (signals.task_revoked, self._on_revoked),
             (signals.task_unknown, self._on_unknown),
@@ -74,14 +74,14 @@ class CeleryQueue:
     # What brokers tell
 
     def on_publish(self, server: Server, queue: str, message: dict[str, Any], raw: str) -> None:
-        envelope = _envelope(server, queue, message, raw)
+        envelope = envelope_of(server, queue, message, raw)
         if envelope is not None:
             if self.takeover.publisher is not None:
                 self._owners[envelope.id] = self.takeover.publisher
             self.host.published(envelope)
 
     def on_put(self, server: Server, queue: str, message: dict[str, Any], raw: str) -> None:
-        envelope = _envelope(server, queue, message, raw)
+        envelope = envelope_of(server, queue, message, raw)
         if envelope is not None:
             self.host.put(envelope)
 
@@ -146,7 +146,7 @@ class CeleryQueue:
                 except Empty:
                     continue
                 message = loads(raw)
-                envelope = _envelope(server, queue, message, raw)
+                envelope = envelope_of(server, queue, message, raw)
                 if envelope is not None:
                     return replace(envelope, payload=message)
         return None
@@ -162,7 +162,7 @@ class CeleryQueue:
     def copy(self, envelope: Envelope, *, redelivered: bool) -> Envelope:
         message = loads((self.marked(envelope) if redelivered else envelope).raw)
         message["properties"]["delivery_tag"] = uuid()
-        copied = _envelope(envelope.broker, envelope.queue, message, dumps(message))
+        copied = envelope_of(envelope.broker, envelope.queue, message, dumps(message))
         assert copied is not None
         return replace(copied, payload=message)
 
@@ -196,7 +196,7 @@ class CeleryQueue:
             self.takeover.adopt(app)
             current = partial(self.takeover.current, app)
             include = app.conf.changes.get("include", None)
-            worker = self._workers[id(app)] = AppWorker(app, self.host, self._instrument, self._now, current)
+            worker = self._workers[id(app)] = AppWorker(app, self.host, self.bodies.lead, self._now, current)
             # WorkController writes the imported modules into the configuration.
             if include is None:
                 app.conf.changes.pop("include", None)
@@ -279,33 +279,6 @@ class CeleryQueue:
         request = entry.args[0] if entry.args else None
         return str(getattr(getattr(request, "message", None), "delivery_tag", ""))
 
-    # Bodies
-
-    def _instrument(self, task: Any) -> None:
-        """Lead the task's body, inside autoretry, through the host."""
-        if id(task) in self._bodies:
-            return
-        name = "_orig_run" if "_orig_run" in vars(task) else "run"
-        body = getattr(task, name)
-        own = name in vars(task)
-
-        @wraps(body)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            return self.host.body(task, body, args, kwargs)
-
-        setattr(task, name, run)
-        self._bodies[id(task)] = (task, name, body, own)
-
-    def _restore_tasks(self) -> None:
-        for task, name, body, own in self._bodies.values():
-            if own:
-                setattr(task, name, body)
-            else:
-                delattr(task, name)
-            task.__trace__ = None
-            vars(task).pop("override_max_retries", None)
-        self._bodies.clear()
-
     # What Celery tells by signals
 
     def _on_revoked(self, sender: Any, request: Any, expired: bool = False, **_: Any) -> None:
@@ -321,30 +294,3 @@ class CeleryQueue:
 
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-def decoded(message: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the positional and keyword arguments of a message, whatever serializer wrote them."""
-    body, encoding = message["body"], message["properties"].get("body_encoding")
-    data = Base64().decode(body) if encoding == "base64" else body
-    payload = serialization.loads(data, message["content-type"], message["content-encoding"], accept=None)
-    if isinstance(payload, dict):
-        return tuple(payload.get("args") or ()), dict(payload.get("kwargs") or {})
-    args, kwargs, _embed = payload
-    return tuple(args), dict(kwargs)
-
-
-def _envelope(server: Server, queue: str, message: dict[str, Any], raw: str) -> Envelope | None:
-    headers, properties = message["headers"], message["properties"]
-    if not isinstance(headers, dict) or "id" not in headers or "task" not in headers:
-        return None
-    eta = headers.get("eta")
-    if isinstance(eta, str):
-        eta = datetime.fromisoformat(eta)
-    if eta is not None:
-        eta = (eta if eta.tzinfo else eta.replace(tzinfo=UTC)).astimezone(UTC)
-    redelivered = bool((properties.get("delivery_info") or {}).get("redelivered"))
-    return Envelope(
-        headers["id"], headers["task"], queue, raw, properties["delivery_tag"], eta, headers.get("retries") or 0,
-        headers.get("parent_id"), redelivered, server,
-    )

@@ -19,7 +19,8 @@ from kombu import Connection, pools
 from pytest_jobs.queues.base import Host
 from pytest_jobs.queues.celery_eager import Eager
 from pytest_jobs.queues.celery_results import Waiter, backend_for
-from pytest_jobs.queues.celery_transport import MemoryServer, RedisServer, Server, transport_class
+from pytest_jobs.queues.celery_servers import MemoryServer, RedisServer, Server
+from pytest_jobs.queues.celery_transport import transport_class
 
 __all__ = ["Takeover"]
 __tracebackhide__ = True

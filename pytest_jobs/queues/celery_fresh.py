@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_jobs.queues.celery import CeleryQueue
-from pytest_jobs.queues.celery_transport import Client, MemoryServer, RedisServer, Server
+from pytest_jobs.queues.celery_servers import Client, MemoryServer, RedisServer, Server
 from pytest_jobs.queues.celery_worker import AppWorker
 
 __all__ = ["Apart"]
@@ -46,7 +46,7 @@ class Apart:
             queue._unacked.clear()
             queue._owners, queue.outage = owners, outage
             queue._beats[:] = beats
-            for task, *_ in queue._bodies.values():
+            for task, *_ in queue.bodies.led.values():
                 vars(task).pop("override_max_retries", None)
 
     def _client(self, server: RedisServer, db: int) -> Any:

@@ -9,7 +9,7 @@ from celery.backends.base import DisabledBackend, KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TimeoutError  # noqa: A004 - Celery's own name
 
-from pytest_jobs.queues.celery_transport import Client, RedisServer
+from pytest_jobs.queues.celery_servers import Client, RedisServer
 
 __all__ = ["Waiter", "backend_for"]
 __tracebackhide__ = True

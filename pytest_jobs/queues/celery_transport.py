@@ -1,13 +1,9 @@
 """In-process brokers beneath kombu: its Redis transport over fakeredis, its memory transport with the gaps closed."""
 
-import heapq
-from collections import deque
-from collections.abc import Collection, Iterator
-from itertools import count
+from collections.abc import Collection
 from queue import Empty
 from typing import Any, Protocol
 
-import fakeredis
 import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
@@ -15,109 +11,19 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis import ConnectionPool
 
-__all__ = ["Client", "Hooks", "MemoryServer", "RedisServer", "Server", "transport_class"]
+from pytest_jobs.queues.celery_servers import Client, Line, MemoryServer, RedisServer, Server
+
+__all__ = ["Hooks", "transport_class"]
 __tracebackhide__ = True
 
-# fakeredis renamed it, and warns about the old name.
-CONNECTION = getattr(fakeredis, "FakeRedisConnection", None) or fakeredis.FakeConnection
 
 class Hooks(Protocol):
     """What the adapter wants to know of a broker."""
 
-    def on_publish(self, server: "Server", queue: str, message: dict[str, Any], raw: str) -> None: ...
-    def on_put(self, server: "Server", queue: str, message: dict[str, Any], raw: str) -> None: ...
+    def on_publish(self, server: Server, queue: str, message: dict[str, Any], raw: str) -> None: ...
+    def on_put(self, server: Server, queue: str, message: dict[str, Any], raw: str) -> None: ...
     def on_settle(self, tag: str, how: str) -> None: ...
     def on_broker(self, operation: str) -> None: ...
-
-
-class _Line:
-    """One memory queue: first in, first out; by priority when it was declared with `x-max-priority`."""
-
-    def __init__(self, prioritised: bool) -> None:
-        self.prioritised = prioritised
-        self.messages: deque[str] = deque()
-        self.heap: list[tuple[int, int, str]] = []
-        self.serial = count()
-        self.front = count(-1, -1)
-
-    def put(self, raw: str, priority: int, *, front: bool) -> None:
-        if self.prioritised:
-            heapq.heappush(self.heap, (-priority, next(self.front if front else self.serial), raw))
-        elif front:
-            self.messages.appendleft(raw)
-        else:
-            self.messages.append(raw)
-
-    def get(self) -> str:
-        if self.heap:
-            return heapq.heappop(self.heap)[2]
-        if not self.messages:
-            raise Empty
-        return self.messages.popleft()
-
-    def __len__(self) -> int:
-        return len(self.messages) + len(self.heap)
-
-    def clear(self) -> None:
-        self.messages.clear()
-        self.heap.clear()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([*self.messages, *(raw for _, _, raw in self.heap)])
-
-
-class MemoryServer:
-    """One in-memory broker; it redelivers as AMQP does: at once, to the front, with the flag."""
-
-    redis = False
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.queues: dict[str, _Line] = {}
-        self.state = virtual.BrokerState()
-        self.known: dict[str, set[str]] = {}
-
-
-class _Setex:
-    """SETEX, which Celery calls and redis-py 8 warns about: an error under `-W error`."""
-
-    def setex(self, name: Any, time: Any, value: Any) -> Any:
-        return self.set(name, value, ex=time)  # type: ignore[attr-defined]
-
-
-class _Pipeline(_Setex, redis.client.Pipeline):
-    """A pipeline of the in-process client."""
-
-
-class Client(_Setex, redis.Redis):
-    """A Redis client of this process: one connection, and no MULTI where one thread needs none."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "single_connection_client": True})
-
-    def pipeline(self, transaction: bool = False, shard_hint: Any = None) -> Any:
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-
-class RedisServer:
-    """One in-process Redis server, shared by brokers, result backends and tests of one URL."""
-
-    redis = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.fake = fakeredis.FakeServer()
-        self.known: dict[str, set[str]] = {}
-
-    def pool(self, **parameters: Any) -> ConnectionPool:
-        wanted = {key: parameters[key] for key in ("db", "decode_responses", "encoding") if key in parameters}
-        return ConnectionPool(connection_class=CONNECTION, server=self.fake, **wanted)
-
-    def client(self, db: int = 0) -> Any:
-        return fakeredis.FakeRedis(server=self.fake, db=db)
-
-
-Server = MemoryServer | RedisServer
 
 
 def _tag(message: dict[str, Any]) -> str:
@@ -169,10 +75,10 @@ class MemoryChannel(_Hooked):
     do_restore = False
     supports_fanout = True
 
-    def _line(self, queue: str) -> _Line:
+    def _line(self, queue: str) -> Line:
         line = self.server.queues.get(queue)
         if line is None:
-            line = self.server.queues[queue] = _Line(prioritised=False)
+            line = self.server.queues[queue] = Line(prioritised=False)
         return line
 
     def _has_queue(self, queue: str, **_: Any) -> bool:
@@ -180,7 +86,7 @@ class MemoryChannel(_Hooked):
 
     def _new_queue(self, queue: str, arguments: dict[str, Any] | None = None, **_: Any) -> None:
         if queue not in self.server.queues:
-            self.server.queues[queue] = _Line(bool(arguments and arguments.get("x-max-priority")))
+            self.server.queues[queue] = Line(bool(arguments and arguments.get("x-max-priority")))
 
     def take(self, queue: str) -> str:
         return self._line(queue).get()

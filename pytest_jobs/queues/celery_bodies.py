@@ -1,0 +1,44 @@
+"""The bodies of tasks, led through the host."""
+
+from functools import wraps
+from typing import Any
+
+from pytest_jobs.queues.base import Host
+
+__all__ = ["Bodies"]
+__tracebackhide__ = True
+
+
+class Bodies:
+    """Owns what was put in the place of tasks' bodies."""
+
+    host: Host
+
+    def __init__(self) -> None:
+        self.led: dict[int, tuple[Any, str, Any, bool]] = {}
+
+    def lead(self, task: Any) -> None:
+        """Lead a task's body, inside autoretry, through the host."""
+        if id(task) in self.led:
+            return
+        name = "_orig_run" if "_orig_run" in vars(task) else "run"
+        body = getattr(task, name)
+        own = name in vars(task)
+
+        @wraps(body)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return self.host.body(task, body, args, kwargs)
+
+        setattr(task, name, run)
+        self.led[id(task)] = (task, name, body, own)
+
+    def restore(self) -> None:
+        """Leave the tasks as they were."""
+        for task, name, body, own in self.led.values():
+            if own:
+                setattr(task, name, body)
+            else:
+                delattr(task, name)
+            task.__trace__ = None
+            vars(task).pop("override_max_retries", None)
+        self.led.clear()

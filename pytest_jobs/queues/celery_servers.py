@@ -1,0 +1,109 @@
+"""The brokers of this process: queues in memory, and Redis servers over fakeredis."""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+from queue import Empty
+from typing import Any
+
+import fakeredis
+import redis
+from kombu.transport import virtual
+from redis import ConnectionPool
+
+__all__ = ["Client", "MemoryServer", "RedisServer", "Server"]
+__tracebackhide__ = True
+
+# fakeredis renamed it, and warns about the old name.
+CONNECTION = getattr(fakeredis, "FakeRedisConnection", None) or fakeredis.FakeConnection
+
+
+class Line:
+    """One memory queue: first in, first out; by priority when it was declared with `x-max-priority`."""
+
+    def __init__(self, prioritised: bool) -> None:
+        self.prioritised = prioritised
+        self.messages: deque[str] = deque()
+        self.heap: list[tuple[int, int, str]] = []
+        self.serial = count()
+        self.front = count(-1, -1)
+
+    def put(self, raw: str, priority: int, *, front: bool) -> None:
+        if self.prioritised:
+            heapq.heappush(self.heap, (-priority, next(self.front if front else self.serial), raw))
+        elif front:
+            self.messages.appendleft(raw)
+        else:
+            self.messages.append(raw)
+
+    def get(self) -> str:
+        if self.heap:
+            return heapq.heappop(self.heap)[2]
+        if not self.messages:
+            raise Empty
+        return self.messages.popleft()
+
+    def __len__(self) -> int:
+        return len(self.messages) + len(self.heap)
+
+    def clear(self) -> None:
+        self.messages.clear()
+        self.heap.clear()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self.messages, *(raw for _, _, raw in self.heap)])
+
+
+class MemoryServer:
+    """One in-memory broker; it redelivers as AMQP does: at once, to the front, with the flag."""
+
+    redis = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queues: dict[str, Line] = {}
+        self.state = virtual.BrokerState()
+        self.known: dict[str, set[str]] = {}
+
+
+class _Setex:
+    """SETEX, which Celery calls and redis-py 8 warns about: an error under `-W error`."""
+
+    def setex(self, name: Any, time: Any, value: Any) -> Any:
+        return self.set(name, value, ex=time)  # type: ignore[attr-defined]
+
+
+class _Pipeline(_Setex, redis.client.Pipeline):
+    """A pipeline of the in-process client."""
+
+
+class Client(_Setex, redis.Redis):
+    """A Redis client of this process: one connection, and no MULTI where one thread needs none."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "single_connection_client": True})
+
+    def pipeline(self, transaction: bool = False, shard_hint: Any = None) -> Any:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class RedisServer:
+    """One in-process Redis server, shared by brokers, result backends and tests of one URL."""
+
+    redis = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fake = fakeredis.FakeServer()
+        self.known: dict[str, set[str]] = {}
+
+    def pool(self, **parameters: Any) -> ConnectionPool:
+        wanted = {key: parameters[key] for key in ("db", "decode_responses", "encoding") if key in parameters}
+        return ConnectionPool(connection_class=CONNECTION, server=self.fake, **wanted)
+
+    def client(self, db: int = 0) -> Any:
+        return fakeredis.FakeRedis(server=self.fake, db=db)
+
+
+Server = MemoryServer | RedisServer
