@@ -8,6 +8,7 @@ from pytest_jobs.probes.base import Patches, Recorder
 from pytest_jobs.world import Rows, Unreadable
 
 if TYPE_CHECKING:
+    from pytest_jobs.probes.django_kept import KeptProject
     from pytest_jobs.probes.django_orm import Orm
     from pytest_jobs.probes.django_services import Services
     from pytest_jobs.probes.tables import Tables
@@ -58,6 +59,7 @@ class DjangoProbe:
         self._orm: Orm | None = None
         self._services: Services | None = None
         self._known: dict[str, Tables] = {}
+        self._kept: KeptProject | None = None
 
     def install(self, recorder: Recorder) -> None:
         """Hook the connections and backends of a project that is set up."""
@@ -80,7 +82,7 @@ class DjangoProbe:
         """Unhook everything."""
         self._recorder.holds.pop(self.name, None)
         self._patches.undo()
-        self._orm = self._services = None
+        self._orm = self._services = self._kept = None
         self._known = {}
 
     def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
@@ -105,6 +107,18 @@ class DjangoProbe:
         if self._orm is not None:
             with self._recorder.paused():
                 self._orm.forget()
+
+    def keep(self) -> None:
+        """Remember what the project's databases, mail and caches hold."""
+        if self._orm is not None and self._services is not None:
+            from pytest_jobs.probes.django_kept import KeptProject
+
+            self._kept = self._kept or KeptProject(self._orm, self._services)
+            self._kept.keep()
+
+    def restore(self) -> tuple[str, ...]:
+        """Put it back; return one sentence for each part that could not be."""
+        return self._kept.restore() if self._kept is not None else ()
 
     def _holding(self) -> bool:
         return self._orm is not None and self._orm.holding()

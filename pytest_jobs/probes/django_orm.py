@@ -53,6 +53,7 @@ class Orm:
 
     def __init__(self, recorder: Recorder, patches: Patches) -> None:
         self.written: dict[str, dict[str, None]] = {}
+        self.on_use: Callable[[Any], None] = lambda db: None
         self._recorder = recorder
         self._statements = {False: Statements(), True: Statements(fold=True)}
         self._dirty: WeakKeyDictionary[Any, dict[str, None]] = WeakKeyDictionary()
@@ -92,6 +93,7 @@ class Orm:
     def _execute(self, original: Any) -> Any:
         def _execute(cursor: Any, sql: Any, params: Any, *rest: Any) -> Any:
             db = cursor.db
+            self.on_use(db)
             if self._recorder.sink is None:
                 return original(cursor, sql, params, *rest)
             first, writes = self._statements[db.vendor == "postgresql"].read(str(sql))

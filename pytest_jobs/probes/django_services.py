@@ -30,7 +30,7 @@ class Services:
         self._recorder = recorder
         self._patches = patches
         self._hooked: set[type] = set()
-        self._keys: dict[str, tuple[Any, Any, Any, bool]] = {}
+        self.written: dict[str, tuple[Any, Any, Any, bool]] = {}
         patches.replace(EmailMessage, "send", self._send)
         self.refresh()
 
@@ -54,7 +54,7 @@ class Services:
     def state(self) -> dict[str, Any]:
         """Return the value of each cache key written; `DELETED` for one that was removed and never set."""
         found: dict[str, Any] = {}
-        for subject, (cache, key, version, made) in self._keys.items():
+        for subject, (cache, key, version, made) in self.written.items():
             value = cache.get(key, MISSING, version=version)
             if value is not MISSING:
                 found[subject] = value
@@ -110,7 +110,7 @@ class Services:
         alias = next((each for each in settings.CACHES if getattr(caches._connections, each, None) is cache), "default")
         place = "cache:" if alias == "default" else f"cache:{alias}:"
         subject = f"{place}{key}" if version is None else f"{place}{key}:v{version}"
-        self._keys.setdefault(subject, (cache, key, version, not removes))
+        self.written.setdefault(subject, (cache, key, version, not removes))
         return subject
 
 

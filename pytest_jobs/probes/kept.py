@@ -5,6 +5,8 @@ from collections.abc import Iterable, MutableMapping, MutableSequence, MutableSe
 from pathlib import Path
 from typing import Any, Protocol
 
+from pytest_jobs.probes.tree import SIDE_FILES, is_sqlite
+
 __all__ = ["Calls", "Contents", "Files", "Keeper", "Keys"]
 
 MUTABLE = (MutableMapping, MutableSequence, MutableSet, deque)
@@ -12,6 +14,8 @@ RECORDED = (
     "called", "call_count", "call_args", "mock_calls", "method_calls", "call_args_list", "await_count", "await_args",
     "await_args_list",
 )  # fmt: skip
+# Publishers of this process remember that they made them.
+BINDINGS = b"_kombu.binding."
 MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -110,10 +114,11 @@ def _family(mock: Any) -> Iterable[Any]:
 
 
 class Files:
-    """Owns the content of a file, or of every file below a directory."""
+    """Owns the content of a file, or of every file below a directory; rows of SQLite files are put back elsewhere."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._databases: frozenset[Path] = frozenset()
         self._kept: dict[Path, tuple[int, int, bytes]] = {}
         self._folders: set[Path] = set()
         self._too_much = False
@@ -122,7 +127,12 @@ class Files:
         """Read what changed since the last look."""
         before, self._kept, self._folders, self._too_much = self._kept, {}, set(), False
         size = 0
-        for path in self._below():
+        everything = self._below()
+        found = {path for path in everything if not _folder(path) and is_sqlite(path)}
+        self._databases = frozenset(found | {path.with_name(path.name + end) for path in found for end in SIDE_FILES})
+        for path in everything:
+            if path in self._databases:
+                continue
             if path.is_dir() and not path.is_symlink():
                 self._folders.add(path)
                 continue
@@ -142,7 +152,7 @@ class Files:
             return (f"{self._root} holds more than {MOST_BYTES // 1024 // 1024} MB, so its files were not kept",)
         left: list[str] = []
         for path in sorted(self._below(), reverse=True):
-            if path not in self._kept and path not in self._folders:
+            if path not in self._kept and path not in self._folders and path not in self._databases:
                 left += _tried(path, lambda path=path: path.rmdir() if _folder(path) else path.unlink())
         for path in sorted(self._folders):
             left += _tried(path, lambda path=path: path.mkdir(exist_ok=True))
@@ -218,5 +228,5 @@ class Keys:
         return {
             key: (max(self._client.pttl(key), 0), value)
             for key in self._client.scan_iter(count=500)
-            if (value := self._client.dump(key)) is not None
+            if not key.startswith(BINDINGS) and (value := self._client.dump(key)) is not None
         }

@@ -10,6 +10,7 @@ import redis
 from redis.client import Pipeline, Redis
 
 from pytest_jobs.probes.base import Patches, Recorder
+from pytest_jobs.probes.kept import Keys
 from pytest_jobs.probes.redis_state import Server, client_state, server_of, text
 from pytest_jobs.probes.rediscommands import written
 from pytest_jobs.records import Effect
@@ -36,6 +37,8 @@ class RedisProbe:
         self._met: WeakKeyDictionary[Any, Server | None] = WeakKeyDictionary()
         self._servers: dict[tuple[Any, ...], Server] = {}
         self._keys: dict[tuple[Any, ...], set[bytes]] = {}
+        self._kept: dict[tuple[Any, ...], tuple[Keys, set[bytes]]] = {}
+        self._keeping = False
 
     def install(self, recorder: Recorder) -> None:
         """Hook the clients where commands and pipelines go out."""
@@ -88,6 +91,27 @@ class RedisProbe:
 
     def forget(self) -> None:
         """A dead process leaves its keys and locks, and nothing else."""
+
+    def keep(self) -> None:
+        """Remember the keys of each database that is used from now on, at its first use."""
+        self._kept.clear()
+        self._keeping = True
+
+    def restore(self) -> tuple[str, ...]:
+        """Put them back; return one sentence for each database that could not be."""
+        self._keeping = False
+        left: list[str] = []
+        for identity, (keys, touched) in self._kept.items():
+            left += keys.restore()
+            self._keys[identity] = touched
+        return tuple(left)
+
+    def _keep(self, server: Server) -> None:
+        if server.identity not in self._kept:
+            keys = Keys(server.client, f"Redis {server.place}")
+            self._kept[server.identity] = keys, set(self._keys[server.identity])
+            with self._recorder.paused():
+                keys.keep()
 
     def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         def made(original: Any) -> Any:
@@ -147,6 +171,8 @@ class RedisProbe:
         if self._recorder.sink is not None and not self._recorder.active:
             return None
         server = self._server(client)
+        if self._keeping and server is not None:
+            self._keep(server)
         if server is None or not self._recorder.active:
             return None
         writes = [(found, args) for args in commands if (found := written(args)) is not None]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_jobs.world import Unreadable
 
-__all__ = ["content", "is_sqlite", "tree_state"]
+__all__ = ["SIDE_FILES", "content", "is_sqlite", "tree_state"]
 
 WHOLE = 256 * 1024
 MOST = 10_000
