@@ -1,5 +1,7 @@
 """A scenario on our worker."""
 
+from datetime import datetime
+
 from differential_nodes import Outcome, Scenario, publish
 from differential_tasks import make_app, runs
 
@@ -9,12 +11,12 @@ from pytest_jobs import in_process_worker
 def outcome_of(app, scenario, written, left):
     """Sum up what was written down about a scenario, and what its results say."""
     mine = [run for run in written if run["scenario"] == scenario.name]
-    delays, values, last = {}, {}, {}
+    delays, values, seen = {}, {}, {}
     for run in mine:
-        label = run["label"]
-        if run["retries"] > last.get(label, {"retries": 0})["retries"]:
-            delays.setdefault(label, []).append(_wait(run, last[label]))
-        last[label] = run
+        label, retries = run["label"], run["retries"]
+        if (label, retries) not in seen and retries:
+            delays.setdefault(label, []).append(_wait(run, seen[label, retries - 1]))
+        seen.setdefault((label, retries), []).append(run["at"])
         if run["values"]:
             values.setdefault(label, []).extend(run["values"])
     shown = [f"{run['label']}{run['retries']}{'+' if run['redelivered'] else ''}" for run in mine]
@@ -29,9 +31,11 @@ def outcome_of(app, scenario, written, left):
 
 
 def _wait(run, before):
-    from datetime import datetime
-
-    return 0 if run["eta"] is None else round(datetime.fromisoformat(run["eta"]).timestamp() - before["at"])
+    """How long after the latest of the runs before it, that was not yet too late, a retry was told to wait."""
+    if run["eta"] is None:
+        return 0
+    eta = datetime.fromisoformat(run["eta"]).timestamp()
+    return min(round(eta - at) for at in before if at <= eta)
 
 
 def run_ours(scenario: Scenario, urls, conf, log) -> Outcome:

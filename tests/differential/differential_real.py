@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from differential_nodes import Scenario, publish
@@ -59,26 +59,30 @@ class RealWorker:
 
 
 def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processes, directory: Path):
-    """Run batches of scenarios, one batch after the other, on one worker; return the outcome of each by its name."""
+    """Run batches of scenarios at once, each batch on a worker of its own; return the outcome of each by its name."""
     log = directory / "runs.log"
     settings = {"broker": urls["broker"], "backend": urls["backend"], "conf": conf, "log": str(log)}
     app = make_app(**settings)
     everything = [scenario for batch in batches for scenario in batch]
-    worker = RealWorker(settings, ["differential", *(scenario.queue for scenario in everything)], processes, directory)
+    queues = [[scenario.queue for scenario in batch] for batch in batches]
+    queues[0].append(app.conf.task_default_queue)
+    workers = [RealWorker(settings, each, processes, directory) for each in queues]
     try:
-        worker.start()
-        _wait_until(lambda: app.control.ping(timeout=0.5), worker, 20)
-        for batch in batches:
-            for scenario in batch:
-                publish(app, scenario)
-            _wait_until(lambda batch=batch: all(_done(app, log, broker, each) for each in batch), worker, PATIENCE)
-            _wait_until(lambda quiet=time.monotonic() + QUIET: time.monotonic() > quiet, worker, 2 * QUIET)
-        worker.kill()
+        for worker in workers:
+            worker.start()
+        _wait_until(lambda: len(app.control.ping(timeout=0.5)) == len(workers), workers, PATIENCE)
+        for scenario in everything:
+            publish(app, scenario)
+        _wait_until(lambda: all(_done(app, log, broker, each) for each in everything), workers, PATIENCE)
+        _wait_until(lambda: False, workers, QUIET)
+        for worker in workers:
+            worker.kill()
         left = urls["left"]([scenario.queue for scenario in everything])
         written = runs(log)
         return {each.name: outcome_of(app, each, written, left[each.queue]) for each in everything}
     finally:
-        worker.kill()
+        for worker in workers:
+            worker.kill()
         close(app)
 
 
@@ -88,21 +92,24 @@ def close(app) -> None:
     backend = app.backend
     if hasattr(backend, "result_consumer"):
         backend.result_consumer.stop()
+        # A result that is freed later would connect again, to unsubscribe.
+        backend.result_consumer.subscribed_to.clear()
         backend.client.connection_pool.disconnect()
     app.close()
     pools.reset()
 
 
 def _done(app, log, broker, scenario: Scenario) -> bool:
-    expected = scenario.expected(broker)
+    expected = scenario.expected(broker, really=True)
     ran = sum(run["scenario"] == scenario.name for run in runs(log))
     return ran >= len(expected.runs) and all(
         app.AsyncResult(scenario.id_of(label)).state == state for label, state in expected.states.items()
     )
 
 
-def _wait_until(ready, worker: RealWorker, patience: float) -> None:
+def _wait_until(ready, workers: Sequence[RealWorker], patience: float) -> None:
     end = time.monotonic() + patience
     while not ready() and time.monotonic() < end:
-        worker.keep_alive()
+        for worker in workers:
+            worker.keep_alive()
         time.sleep(0.1)

@@ -44,7 +44,7 @@ ACKS = (
     ),
     # RabbitMQ may drop it before a worker sees it: its TTL is zero.
     Scenario("expired when it comes", (Job("a", options={"expired": 60}),), "", {"a": "REVOKED"}, amqp={"states": {}}),
-    Scenario("expires while it waits", (Job("a", options={"countdown": 2, "expires": 1}),), "", {"a": "REVOKED"}),
+    Scenario("expires while it waits", (Job("a", options={"countdown": 8, "expires": 6}),), "", {"a": "REVOKED"}),
     Scenario("revoked by id", (Job("a", options={"countdown": 2}), Revoke("a")), "", {"a": "REVOKED"}),
     Scenario(
         "revoked by id, acked late", (Job("a", task="late", options={"countdown": 2}), Revoke("a")), "", {"a": "REVOKED"},
@@ -79,7 +79,7 @@ RETRIES = (
     ),
     Scenario("retry swallowed by except", (Job("a", ("retry-swallowed:1", "ok")),), "a0 a1", {"a": "SUCCESS"}, {"a": (1,)}),
     Scenario("retry that does not raise", (Job("a", ("retry-quiet:1", "ok")),), "a0 a1", {"a": "SUCCESS"}, {"a": (1,)}),
-    Scenario("retry after the expiry", (Job("a", ("retry:3", "ok"), options={"expires": 2}),), "a0", {"a": "REVOKED"}),
+    Scenario("retry after the expiry", (Job("a", ("retry:8", "ok"), options={"expires": 6}),), "a0", {"a": "REVOKED"}),
     Scenario(
         "late ack, requeue, then retry",
         (Job("a", ("requeue", "retry:1", "ok"), "late"),), "a0 a0+ a1", {"a": "SUCCESS"}, {"a": (1,)},

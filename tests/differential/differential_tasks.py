@@ -10,6 +10,7 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 SOFT, HARD = 0.2, 0.5  # seconds
+HEARD = 0.2  # seconds after which the parent knows that the task began
 LATE = {"acks_late": True}
 TASKS = {
     "early": {},
@@ -96,13 +97,14 @@ def runs(log):
 
 
 def kill_child():
-    """Kill the process that runs the task; its parent, which must have heard that the task began, lives on."""
-    time.sleep(0.2)
+    """Kill the process that runs the task; its parent lives on."""
+    time.sleep(HEARD)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_worker():
     """Kill the worker, parent and child."""
+    time.sleep(HEARD)
     os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -4,17 +4,21 @@ import os
 
 import pytest
 from differential_canvas import CANVAS
+from differential_deaths import DEATHS, DEATHS_IN_CANVAS, DEDUPLICATED, ERASED, LONG_EARLY, LONG_LATE, VISIBILITY, VISIBLE
 from differential_nodes import CELERY
 from differential_real import run_real
 from differential_scenarios import ACKS, LIMITS, LOST_CHILDREN, RESULTS, RETRIES
 from differential_servers import Unavailable, rabbitmq_urls, redis_urls
 
 CHILDREN = {"worker_lost_wait": 0.3}
+DEATH = {"broker_transport_options": VISIBILITY, "worker_prefetch_multiplier": 1}
 GROUPS = {
-    "acks, retries, results": ({}, 1, [[*ACKS, *RETRIES, *RESULTS]]),
-    "canvas": ({}, 1, [[*CANVAS]]),
-    "limits": (CHILDREN, 4, [[*LIMITS]]),
-    "lost children": (CHILDREN, 4, [[*LOST_CHILDREN]]),
+    "jobs and canvas": ({}, 1, [[*ACKS, *RETRIES, *RESULTS, *CANVAS]]),
+    "limits and lost children": (CHILDREN, 4, [[*LIMITS, *LOST_CHILDREN]]),
+    "deaths": (DEATH, 1, [[each] for each in DEATHS]),
+    "deaths in canvas": (DEATH, 1, [[each] for each in DEATHS_IN_CANVAS]),
+    "deduplicated deaths": ({**DEATH, "worker_deduplicate_successful_tasks": True}, 1, [[each] for each in DEDUPLICATED]),
+    "visibility timeout": ({"broker_transport_options": VISIBILITY}, 1, [VISIBLE, [LONG_LATE], [LONG_EARLY], [ERASED]]),
 }
 
 
@@ -42,11 +46,15 @@ def urls(request, tmp_path):
 def test_real_workers_do_what_is_expected(broker, group, urls, tmp_path):
     """Deliveries, final states, retries, delays and what is left."""
     conf, processes, batches = GROUPS[group]
+    if broker == "rabbitmq":
+        conf = {name: value for name, value in conf.items() if name != "broker_transport_options"}
+    if (broker, group) == ("rabbitmq", "visibility timeout"):
+        pytest.skip("RabbitMQ has no visibility timeout")
     batches = [[each for each in batch if broker in each.on and each.from_version <= CELERY] for batch in batches]
     outcomes = run_real(batches, broker, urls(broker), conf, processes, tmp_path)
     differences = []
     for scenario in (scenario for batch in batches for scenario in batch):
-        outcome, expected = outcomes[scenario.name], scenario.expected(broker)
+        outcome, expected = outcomes[scenario.name], scenario.expected(broker, really=True)
         states = {label: outcome.states[label] for label in expected.states}
         values = expected.values and outcome.values
         real = (outcome.runs, states, values, outcome.left)

@@ -1,0 +1,57 @@
+"""What happens when the whole worker is killed, and when Redis hands out what lay unacknowledged too long."""
+
+from differential_nodes import Chain, Chord, Job, Scenario
+
+# Seconds: visibility timeout, and how often Redis is looked at.
+VISIBILITY = {
+    "visibility_timeout": 2,
+    "unacked_restore_interval": 0.5,
+    "unacked_restore_throttle": 1,
+    # A worker that is killed while it looks keeps the others from looking for so long.
+    "unacked_mutex_expire": 1,
+}
+
+DEATHS = (
+    Scenario("killed in the body, early ack", (Job("a", ("kill-worker", "ok")),), "a0", {"a": "PENDING"}),
+    Scenario("killed in the body, late ack", (Job("a", ("kill-worker", "ok"), "late"),), "a0 a0+", {"a": "SUCCESS"}),
+    Scenario("killed twice, late ack", (Job("a", ("kill-worker", "kill-worker", "ok"), "late"),), "a0 a0+ a0+", {"a": "SUCCESS"}),
+    Scenario("killed after the result was stored, early ack", (Job("a", ("ok then kill-worker",)),), "a0", {"a": "SUCCESS"}),
+    Scenario("killed with a prefetched message", (Job("a", ("sleep:0.3 kill-worker",)), Job("b")), "a0 b0+",
+             {"a": "PENDING", "b": "SUCCESS"}, ours={"runs": "a0 b0"}),
+    Scenario("killed after the result was stored, late ack", (Job("a", ("ok then kill-worker", "ok"), "late", link=Job("b")),),
+             "a0 b0 a0+ b0", {"a": "SUCCESS"}, any_order=True),
+    Scenario("killed after the retry was published", (Job("a", ("retry-kill-worker:1", "ok"), "late"),), "a0 a0+ a1",
+             {"a": "SUCCESS"}, {"a": (1,)}, any_order=True),
+)
+
+DEATHS_IN_CANVAS = (
+    Scenario("killed in a chain", (Chain((Job("a"), Job("b", ("kill-worker", "ok"), "late"), Job("c"))),), "a0 b0 b0+ c0",
+             {"c": "SUCCESS"}),
+    Scenario("killed after a step of a chain was stored", (Chain((Job("a", ("ok then kill-worker", "ok"), "late"), Job("b"))),),
+             "a0 b0 a0+ b0", {"b": "SUCCESS"}, any_order=True),
+    Scenario("killed in the header of a chord",
+             (Chord((Job("a"), Job("b", ("kill-worker", "ok"), "late")), Job("z", takes=True)),), "a0 b0 b0+ z0",
+             {"z": "SUCCESS"}, values={"z": (["a0", "b1"],)}),
+)
+
+DEDUPLICATED = (
+    Scenario("deduplicated, killed after the result was stored",
+             (Job("a", ("ok then kill-worker", "ok"), "late", link=Job("b")),), "a0 b0", {"a": "SUCCESS"}),
+    Scenario("deduplicated, killed in the body", (Job("a", ("kill-worker", "ok"), "late"),), "a0 a0+", {"a": "SUCCESS"}),
+)
+
+# Redis only: copies come while the first one is held or runs.
+VISIBLE = (
+    Scenario("countdown below the visibility timeout", (Job("a", options={"countdown": 1}),), "a0", {"a": "SUCCESS"}),
+    Scenario("countdown over the visibility timeout", (Job("a", options={"countdown": 5}),), "a0 a0+ a0+", {"a": "SUCCESS"},
+             any_order=True),
+    Scenario("countdown over the visibility timeout, late ack", (Job("a", task="late", options={"countdown": 5}),), "a0 a0+ a0+",
+             {"a": "SUCCESS"}, any_order=True),
+    Scenario("retry over the visibility timeout", (Job("a", ("retry:5", "ok")),), "a0 a1 a1+ a1+", {"a": "SUCCESS"}, {"a": (5,)},
+             any_order=True),
+)
+LONG_LATE = Scenario("body over the visibility timeout, late ack", (Job("a", ("sleep:5", "ok"), "late"),), "a0 a0+ a0+",
+                     {"a": "SUCCESS"})
+LONG_EARLY = Scenario("body over the visibility timeout, early ack", (Job("a", ("sleep:3",)),), "a0", {"a": "SUCCESS"})
+ERASED = Scenario("late ack erases the copy that runs", (Job("a", ("sleep:3", "kill-worker", "ok"), "late"),), "a0 a0+",
+                  {"a": "SUCCESS"})
