@@ -1,6 +1,8 @@
 """A small shop with its tests, run by an inner pytest."""
 
+import io
 import re
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -55,9 +57,11 @@ class Suite:
         self.ini()
         self.module(shop=SHOP)
 
-    def ini(self, *lines):
-        """Write the configuration, with these settings more."""
-        common = ["[pytest]", "pythonpath = .", "addopts = --import-mode=importlib -p no:randomly -p no:hypothesispytest -p no:django", "filterwarnings = default"]
+    def ini(self, *lines, django=False, randomly=False):
+        """Write the configuration, with these settings more, without the plugins that only cost time here."""
+        slow = ["hypothesispytest", *["django"] * (not django), *["randomly"] * (not randomly)]
+        addopts = " ".join(["--import-mode=importlib", *(f"-p no:{name}" for name in slow)])
+        common = ["[pytest]", "pythonpath = .", f"addopts = {addopts}", "filterwarnings = default"]
         self.pytester.path.joinpath("pytest.ini").write_text("\n".join([*common, *lines]) + "\n")
 
     def module(self, **sources):
@@ -68,6 +72,12 @@ class Suite:
     def test(self, source, head=HEAD):
         """Write the tests."""
         self.module(test_shop=f"{head}{source}")
+
+    @contextmanager
+    def quiet(self):
+        """Swallow what an inner run prints."""
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
 
     def run(self, source=None, *args, apart=False):
         """Run tests, in this process unless they need one of their own."""
