@@ -1,0 +1,74 @@
+"""One application a stack: each broken task is found by its own tests, each repaired twin is clean."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+HERE = Path(__file__).parent
+FOUND = {
+    "flask_shop": {
+        "rows": "book is not idempotent at twice: payments 1 -> 2 rows",
+        "counter": "credit is not idempotent at twice: credits.cents 500 -> 1000",
+        "request": "charge is not idempotent at reply-lost@1: POST …/charges 1 -> 2 requests",
+        "resource": "reserve is not idempotent at twice: http:PUT …/2 0 entries -> 1 entry",
+        "child": "book is not idempotent at twice: payments 1 -> 3 rows",
+        "archive": "archive is not idempotent at crash@9: archive 1 -> 2 rows",
+    },
+}
+CASES = [pytest.param(app, case, id=f"{app}-{case}") for app, cases in FOUND.items() for case in cases]
+
+
+@pytest.fixture(scope="session")
+def outcomes(tmp_path_factory):
+    """Run an application's tests once, in a process of its own; return the failures of each, by its name."""
+    known = {}
+
+    def run(app):
+        if app not in known:
+            place = tmp_path_factory.mktemp(app) / "project"
+            shutil.copytree(HERE / app, place)
+            report = place.parent / "report.xml"
+            environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+            # The checkout, wherever it is installed from, must be the one under test.
+            environment["PYTHONPATH"] = str(HERE.parents[1])
+            options = ["-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "60", f"--junitxml={report}"]
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", *options], cwd=place, env=environment, capture_output=True, check=False,
+                text=True, timeout=280,
+            )  # fmt: skip
+            found = {}
+            for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+                bad = [each.get("message") or "" for each in case if each.tag in {"failure", "error"}]
+                found.setdefault(case.get("name").partition("[")[0], []).extend(bad or [""])
+            known[app] = found, done.stdout + done.stderr
+        return known[app]
+
+    return run
+
+
+@pytest.mark.parametrize(("app", "case"), CASES)
+def test_a_broken_task_is_found(outcomes, app, case):
+    """The failure's first line names the task, the schedule and what differs."""
+    found, text = outcomes(app)
+    lines = {message.partition("\n")[0] for message in found.get(f"test_broken_{case}", ())}
+    assert lines == {f"AssertionError: {FOUND[app][case]}"}, text
+
+
+@pytest.mark.parametrize(("app", "case"), CASES)
+def test_its_repaired_twin_is_clean(outcomes, app, case):
+    """The same test of the repaired task passes, with nothing listed by its author."""
+    found, text = outcomes(app)
+    assert set(found.get(f"test_repaired_{case}", ())) == {""}, text
+
+
+@pytest.mark.parametrize("app", FOUND)
+def test_each_test_of_an_application_is_named_here(outcomes, app):
+    """No case of an application is forgotten, and nothing went unseen."""
+    found, text = outcomes(app)
+    assert set(found) == {f"test_{kind}_{case}" for case in FOUND[app] for kind in ("broken", "repaired")}
+    assert "was not compared" not in text
