@@ -1,19 +1,19 @@
 """What a task writes through SQLAlchemy, as it writes it, and the rows that it leaves."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Dialect
-from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool import Pool
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.sqlalchemy_databases import Databases
-from pytest_jobs.probes.sqlalchemy_death import Checkouts, depth, is_commit, roll_back, session_owned
+from pytest_jobs.probes.sqlalchemy_death import Checkouts, depth, is_commit, roll_back, session_owned, single
+from pytest_jobs.probes.sqlalchemy_errors import unavailable
 from pytest_jobs.probes.sqlalchemy_kept import Keeping
 from pytest_jobs.probes.sqlalchemy_sessions import Sessions
 from pytest_jobs.probes.sqlalchemy_state import engine_rows
@@ -23,10 +23,6 @@ from pytest_jobs.world import Rows, Unreadable
 
 __all__ = ["SQLAlchemyProbe", "engine_rows"]
 
-LOCK_WAIT = (1205, "Lock wait timeout exceeded; try restarting transaction")
-UNAVAILABLE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
-    {"sqlite": ("database is locked",), "mysql": LOCK_WAIT, "mariadb": LOCK_WAIT}
-)
 UNREADABLE = (
     "the task writes in a transaction that the test began and wrote in, so a kill cannot undo the task's part alone: "
     "commit in the test before the job runs"
@@ -127,7 +123,7 @@ class SQLAlchemyProbe(Keeping):
             self._undead = self._undead or bool(own) or self._test_lost
             self._sessions.end(own)
             roll_back(self._wrote - own, self._savepoints)
-            self._checkouts.close(self._recorder.sink, _single)
+            self._checkouts.close(self._recorder.sink)
         self._wrote.clear()
 
     def _holding(self) -> bool:
@@ -177,7 +173,7 @@ class SQLAlchemyProbe(Keeping):
         verb, table = writes[-1].verb, tables[-1]
         detail = shortened(parameters, statement)
         effect = Effect("sql", table, f"{verb} {table}", safe=True, detail=detail, pending=pending)
-        with self._recorder.doing(effect, lambda: _unavailable(dialect)):
+        with self._recorder.doing(effect, lambda: unavailable(dialect)):
             run()
         return True
 
@@ -210,7 +206,7 @@ class SQLAlchemyProbe(Keeping):
         effect = Effect("sql", tables[0], "COMMIT", safe=True, detail=", ".join(tables))
         reached = False
         try:
-            with self._recorder.doing(effect, lambda: _unavailable(conn.dialect)):
+            with self._recorder.doing(effect, lambda: unavailable(conn.dialect)):
                 reached = True
                 yield
                 self._pending.pop(conn, None)
@@ -286,7 +282,7 @@ class SQLAlchemyProbe(Keeping):
         conn = context.connection
         if isinstance(context.original_exception, Exception) or conn is None:
             return
-        if _single(conn.engine.pool) or conn not in self._begun:
+        if single(conn.engine.pool) or conn not in self._begun:
             context.is_disconnect = False
 
     def _outer(self, engine: Engine) -> Connection | None:
@@ -296,15 +292,3 @@ class SQLAlchemyProbe(Keeping):
             if of_the_test and conn.engine.pool is engine.pool and not session_owned(conn):
                 return conn
         return None
-
-
-def _single(pool: Pool) -> bool:
-    return isinstance(pool, StaticPool | SingletonThreadPool)
-
-
-def _unavailable(dialect: Any) -> BaseException:
-    """Make the driver's transient error, one that does not make SQLAlchemy throw its pool away."""
-    driver = dialect.loaded_dbapi
-    kind = getattr(driver, "OperationalError", driver.Error)
-    error: BaseException = kind(*UNAVAILABLE.get(dialect.name, ("the database is not available",)))
-    return error

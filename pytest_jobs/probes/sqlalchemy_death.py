@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import session as sessions
-from sqlalchemy.pool import Pool
+from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 from sqlalchemy.util import greenlet_spawn
 
 from pytest_jobs.probes.hurry import Patience
@@ -16,7 +16,8 @@ from pytest_jobs.probes.running import in_new_loop
 from pytest_jobs.probes.sqlalchemy_state import FAMILIES
 from pytest_jobs.probes.tables import cursor_query
 
-__all__ = ["Checkouts", "all_sessions", "depth", "held_by", "is_commit", "roll_back", "run_in", "session_owned", "transactions_of"]
+__all__ = ["Checkouts", "all_sessions", "depth", "held_by", "is_commit", "roll_back", "run_in", "session_owned", "single",
+           "transactions_of"]  # fmt: skip
 
 
 class Checkouts:
@@ -52,7 +53,7 @@ class Checkouts:
         with suppress(Exception):
             dbapi_connection.commit()
 
-    def close(self, job: object, single: Callable[[Pool], bool]) -> None:
+    def close(self, job: object) -> None:
         """Close what a job still holds, of every job when none is given; a shared connection is only given back."""
         for key, (owner, proxy) in list(self._taken.items()):
             if job is not None and owner is not job:
@@ -125,6 +126,11 @@ def session_owned(conn: Connection) -> bool:
         for transaction in transactions_of(session)
         for held in held_by(transaction)
     )
+
+
+def single(pool: Pool) -> bool:
+    """Whether a pool has one connection that all share, as databases in memory have."""
+    return isinstance(pool, StaticPool | SingletonThreadPool)
 
 
 def all_sessions() -> list[Any]:

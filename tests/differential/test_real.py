@@ -4,7 +4,16 @@ import os
 
 import pytest
 from differential_canvas import CANVAS
-from differential_deaths import DEATHS, DEATHS_IN_CANVAS, DEDUPLICATED, ERASED, LONG_EARLY, LONG_LATE, VISIBILITY, VISIBLE
+from differential_deaths import (
+    DEATHS,
+    DEATHS_IN_CANVAS,
+    DEDUPLICATED,
+    ERASED,
+    LONG_EARLY,
+    LONG_LATE,
+    VISIBILITY,
+    VISIBLE,
+)
 from differential_nodes import CELERY
 from differential_real import run_real
 from differential_scenarios import ACKS, LIMITS, LOST_CHILDREN, RESULTS, RETRIES
