@@ -50,6 +50,8 @@ class Remains:
         if self._thresholds[1] < NEVER:
             gc.set_threshold(self._thresholds[0], NEVER, self._thresholds[2])
         self._older = weakref.WeakSet(_young())
+        self._aged: list[weakref.ref[Any]] = []
+        gc.callbacks.append(self._grow_old)
         self._finalizers = frozenset(_finalizers())
         self._at_exit: list[Any] = []
         self._register = atexit.register
@@ -64,11 +66,20 @@ class Remains:
         self._at_exit.append(function)
         return self._register(function, *args, **kwargs)
 
+    def _grow_old(self, phase: str, info: dict[str, int]) -> None:
+        """Note what a collection that the task itself asks for is about to make old."""
+        if phase == "start" and info["generation"] > 0:
+            self._aged += [weakref.ref(made) for made in _young() if made not in self._older]
+
+    def _made(self) -> list[Any]:
+        aged = [made for made in [one() for one in self._aged] if made is not None]
+        return [*aged, *(made for made in _young() if made not in self._older)]
+
     def strike(self, frames: list[FrameType], is_project: Callable[[str], bool]) -> None:
         """Take from the dying task what works without any code of it: buffers, finalizers, an event loop."""
         self._locks = held_locks(frames, is_project)
-        for made in _young():
-            if isinstance(made, BUFFERED) and made not in self._older:
+        for made in self._made():
+            if isinstance(made, BUFFERED):
                 self._cut_off(made)
         for function in self._at_exit:
             atexit.unregister(function)
@@ -83,12 +94,13 @@ class Remains:
 
     def clear(self, is_project: Callable[[str], bool]) -> None:
         """Free what is left of the dead task, as long as none of its code can run."""
-        gc.collect() if INCREMENTAL else gc.collect(1)
-        for made in _young():
-            if type(made) in SUSPENDED and made not in self._older:
+        for made in self._made():
+            if type(made) in SUSPENDED:
                 frame: FrameType | None = getattr(made, SUSPENDED[type(made)])
                 if frame is not None and is_project(frame.f_code.co_filename):
                     _end(made)
+        made = frame = None
+        gc.collect() if INCREMENTAL else gc.collect(1)
         for file, descriptor in self._files:
             _join_again(file(), descriptor)
         let_go(self._locks)
@@ -99,6 +111,8 @@ class Remains:
 
     def release(self) -> None:
         """Let go of the process."""
+        if self._grow_old in gc.callbacks:
+            gc.callbacks.remove(self._grow_old)
         if gc.get_threshold()[1] == NEVER:
             gc.set_threshold(*self._thresholds)
         if atexit.register is self._remembering:
@@ -127,7 +141,16 @@ class Remains:
 
 def _young() -> Iterator[Any]:
     for generation in (0, 1):
-        yield from (made for made in gc.get_objects(generation) if type(made) in KINDS)
+        yield from (made for made in gc.get_objects(generation) if type(made) in KINDS and not _running(made))
+
+
+def _running(made: Any) -> bool:
+    """Tell whether a generator runs: one that is being freed does too, and weak references to it would dangle (CPython)."""
+    attribute = SUSPENDED.get(type(made))
+    if attribute is None:
+        return False
+    frame: FrameType | None = getattr(made, attribute)
+    return getattr(made, attribute.replace("frame", "running")) or (frame is not None and frame.f_back is not None)
 
 
 def _finalizers() -> dict[Any, Any]:

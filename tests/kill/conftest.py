@@ -48,9 +48,13 @@ class Cemetery:
             patches.setattr(sys, "unraisablehook", self.noise.append)
             patches.setattr(threading, "excepthook", self.noise.append)
             before = tracers()
-            with in_process_worker(self.app, source=[str(HOSTILE)], **options) as jobs:
-                yield jobs
-            gc.collect()
+            gc.freeze()
+            try:
+                with in_process_worker(self.app, source=[str(HOSTILE)], **options) as jobs:
+                    yield jobs
+                gc.collect()
+            finally:
+                gc.unfreeze()
             assert tracers() == before
         assert self.noise == []
 
