@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pytest_jobs.explore import Exploration, Run
     from pytest_jobs.jobs import Jobs
     from pytest_jobs.marked import Marked, Order
+    from pytest_jobs.rerun import OutOfTime
 
 __all__ = ["Case", "first_line", "private"]
 
@@ -22,6 +23,7 @@ class Case:
         jobs: What its fixture `jobs` holds, once that is set up.
         run: How it went, once it was brought to rest.
         found: What exploring it brought.
+        late: That its time limit struck while it was explored, None when it did not.
         told: Whether our own verdict failed it, with a timeline in its text.
         clone: Whether this is a run under a schedule, of which nothing is logged.
         calling: Whether its body runs.
@@ -34,6 +36,7 @@ class Case:
     jobs: "Jobs | None" = None
     run: "Run | None" = None
     found: "Exploration | None" = None
+    late: "OutOfTime | None" = None
     told: bool = False
     clone: bool = False
     calling: bool = False

@@ -129,6 +129,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse what a marked test cannot have, before anything of it runs."""
     __tracebackhide__ = True
     _marked(item)
+    late = _case(item).late
+    if late is not None and late.when == "setup":
+        raise late.error
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -139,9 +142,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     except UsageError:
         marked = None
     if marked is not None and isinstance(item, pytest.Function) and not item.config.getoption("setuponly", False):
-        from pytest_jobs.rerun import explored
+        from pytest_jobs.rerun import OutOfTime, explored
 
-        _case(item).found = explored(item, item.config.stash[OPTIONS], marked, _case, _phase)
+        try:
+            _case(item).found = explored(item, item.config.stash[OPTIONS], marked, _case, _phase)
+        except OutOfTime as late:
+            _case(item).late = late
     return (yield)
 
 
@@ -158,6 +164,8 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
     case = _case(item)
     case.subtests.clear()
     _at_the_test(item, _refuse)
+    if case.late is not None:
+        raise case.late.error
     case.calling = True
     try:
         result = yield

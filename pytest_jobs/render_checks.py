@@ -7,7 +7,7 @@ from pytest_jobs.delays import bounds, check
 from pytest_jobs.render import DOCS, INLINE_EVIDENCE, evidence_table, short
 from pytest_jobs.world import Evidence
 
-__all__ = ["delays", "hung", "not_struck", "outage"]
+__all__ = ["delays", "hung", "not_struck", "out_of_time", "outage"]
 
 
 def hung(task: str, plan: str) -> str:
@@ -26,6 +26,12 @@ def not_struck(task: str, schedule: str, missed: Sequence[str], points: int, cal
         f"The run had {points} points (crash, overlap) and {calls} outgoing calls (fail, reply-lost).\n"
         f"      {DOCS}#unfired"
     )
+
+
+def out_of_time(schedule: str) -> str:
+    """Say in which run of a test its time limit struck."""
+    run = "its undisturbed run" if schedule == "once" else f"its run under {schedule}"
+    return f"The limit covers every run of a marked test; it struck in {run}. Fewer schedules: max_schedules."
 
 
 def outage(what: str) -> str:

@@ -13,15 +13,30 @@ from pytest_jobs import schedules
 from pytest_jobs.case import Case, first_line, private
 from pytest_jobs.explore import Exploration, Run, explore
 from pytest_jobs.marked import Order, failing_run, options_for, remembered
+from pytest_jobs.render_checks import out_of_time
 
 if TYPE_CHECKING:
     from pytest_jobs.marked import Marked
     from pytest_jobs.options import Options
 
-__all__ = ["explored"]
+__all__ = ["OutOfTime", "explored"]
 
 CaseOf = Callable[[Any], Case]
 Call = Callable[[Callable[[], Any], str], Any]
+
+
+class OutOfTime(Exception):
+    """Tell that the test's time limit struck in a run of it; the limit does not strike twice, so nothing more may run.
+
+    Attributes:
+        when: The phase in which it struck.
+        error: What pytest-timeout raised there.
+    """
+
+    def __init__(self, when: str, error: BaseException) -> None:
+        super().__init__(when, error)
+        self.when = when
+        self.error = error
 
 
 def explored(item: Any, options: "Options", marked: "Marked", case_of: CaseOf, call: Call) -> Exploration:
@@ -33,6 +48,9 @@ def explored(item: Any, options: "Options", marked: "Marked", case_of: CaseOf, c
         marked: What its markers ask for.
         case_of: Finds what is known of an item.
         call: Runs one phase of an item and says how it went, as pytest's `CallInfo.from_call`.
+
+    Raises:
+        OutOfTime: When the test's time limit struck.
     """
     kinds, most = options_for(options, marked)
     start = options.start or datetime.now(UTC).replace(microsecond=0)
@@ -81,11 +99,16 @@ def _run_again(item: Any, order: Order, case_of: CaseOf, call: Call) -> Run:
         ("teardown", lambda: hooks.pytest_runtest_teardown(item=clone, nextitem=item)),
     )
     failed = ""
+    late: OutOfTime | None = None
     for when, run in stages:
         if when == "call" and failed:
             continue
         info = call(run, when)
+        if info.excinfo is not None and str(info.excinfo.value).endswith("from pytest-timeout."):
+            late = late or OutOfTime(when, info.excinfo.value)
         report = hooks.pytest_runtest_makereport(item=clone, call=info)
+        if late is not None:
+            failed = "out of time"
         if failed or info.excinfo is None or report.passed:
             continue
         if report.failed or hasattr(report, "wasxfail"):
@@ -96,6 +119,9 @@ def _run_again(item: Any, order: Order, case_of: CaseOf, call: Call) -> Run:
             case.run = failing_run(order.schedule, failed, case.jobs)
         elif case.run is not None:
             case.run = replace(case.run, outcome="failed", message=failed)
+    if late is not None:
+        late.error.add_note(out_of_time(str(order.schedule)))
+        raise late
     return case.run or failing_run(order.schedule, failed or "no job ran", None)
 
 

@@ -1,7 +1,6 @@
 """A small shop with its tests, run by an inner pytest."""
 
 import io
-import re
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
@@ -57,9 +56,9 @@ class Suite:
         self.ini()
         self.module(shop=SHOP)
 
-    def ini(self, *lines, django=False, randomly=False):
+    def ini(self, *lines, uses=()):
         """Write the configuration, with these settings more, without the plugins that only cost time here."""
-        slow = ["hypothesispytest", *["django"] * (not django), *["randomly"] * (not randomly)]
+        slow = [name for name in ("hypothesispytest", "django", "randomly", "asyncio") if name not in uses]
         addopts = " ".join(["--import-mode=importlib", *(f"-p no:{name}" for name in slow)])
         common = ["[pytest]", "pythonpath = .", f"addopts = {addopts}", "filterwarnings = default"]
         self.pytester.path.joinpath("pytest.ini").write_text("\n".join([*common, *lines]) + "\n")
@@ -91,14 +90,3 @@ class Suite:
 def suite(pytester):
     """A project with the module `shop`."""
     return Suite(pytester)
-
-
-def error_lines(result):
-    """Return the lines of a failure's text as pytest shows them, without the margin."""
-    shown = [line[1:] for line in result.outlines if line == "E" or line.startswith("E  ")]
-    return [line[3:].rstrip() if line.startswith("   ") else line.rstrip() for line in shown]
-
-
-def clean(result):
-    """Tell whether the output shows nothing of our own files."""
-    return not re.search(r"pytest_jobs[/\\]", "\n".join([*result.outlines, *result.errlines]))

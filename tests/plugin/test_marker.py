@@ -149,7 +149,7 @@ class TestCharging(unittest.TestCase):
 
 
 def test_on_a_coroutine(suite):
-    """A plugin for coroutines runs the body of every run; pytest-asyncio is not installed, anyio is."""
+    """A plugin for coroutines runs the body of every run."""
     pytest.importorskip("anyio")
     suite.ini("anyio_mode = auto")
     result = suite.run("""
