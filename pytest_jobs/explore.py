@@ -35,6 +35,7 @@ class Run:
         points: One point of each class, recorded in the undisturbed run.
         outgoing: The numbers of its outgoing calls, likewise.
         blamed: The tasks that the schedule struck, each with what their attempts did.
+        ignore: The patterns of differences that are fine in it.
     """
 
     schedule: Schedule
@@ -48,6 +49,7 @@ class Run:
     points: tuple[Point, ...] = ()
     outgoing: tuple[int, ...] = ()
     blamed: tuple[tuple[str, frozenset[str]], ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -91,7 +93,8 @@ def explore(
 ) -> Exploration:
     """Run a test undisturbed, then under each schedule.
 
-    Where a run recovers by doing something that the undisturbed one never did, that recovery is disturbed as well.
+    Where a run recovers by doing something that the undisturbed one never did, that recovery is disturbed as well, unless
+    the run already shows what is wrong.
 
     Args:
         kinds: The kinds of schedules.
@@ -117,7 +120,8 @@ def explore(
             break
         one = run(schedule, wanted, False)
         found.runs.append(one)
-        if only is None and one.struck and schedule.then is None and not _shapes(one) <= usual:
+        deepens = only is None and one.struck and schedule.then is None and not _shapes(one) <= usual
+        if deepens and not _fails(first.world, one):
             queue += _deeper(schedule, kinds, run(schedule, wanted, True))
         progress(number, min(len(queue), limit))
     found.closed = sum(point.open for point in first.points) if "overlap" in kinds and only is None else 0
@@ -139,6 +143,12 @@ def _shapes(run: Run) -> frozenset[str]:
     """Name what a run did, without the numbers and keys that differ from run to run."""
     labels = [effect.label for effect in run.world.effects] if run.world is not None else []
     return frozenset(VOLATILE.sub("#", label) for label in labels if not label.startswith("retry "))
+
+
+def _fails(undisturbed: World, one: Run) -> bool:
+    return one.outcome != "passed" or (
+        one.world is not None and bool(compare(undisturbed, one.world, Ignore(one.ignore)).findings)
+    )
 
 
 def _deeper(schedule: Schedule, kinds: Sequence[str], again: Run) -> Iterator[Schedule]:

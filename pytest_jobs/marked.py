@@ -181,6 +181,7 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
         points=worker.route.points,
         outgoing=worker.route.outgoing,
         blamed=_struck(worker),
+        ignore=tuple(session.ignore),
     )
 
 

@@ -346,3 +346,37 @@ def test_nothing(jobs):
 """)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E   AssertionError: test_nothing is marked idempotent, but no job ran in it: *"])
+
+
+def test_recoveries(suite):
+    """What a run does only after a fault is struck as well, unless the run already shows what is wrong."""
+    result = suite.run("""
+from pathlib import Path
+
+runs = {"careful": 0, "careless": 0}
+
+@app.task(shared=False, acks_late=True)
+def ship(folder, tidy):
+    started, done, noted = (Path(folder, name) for name in ("started", "done", "noted"))
+    if started.exists() and not done.exists():
+        noted.write_text("again")
+    started.write_text("yes")
+    if tidy:
+        noted.unlink(missing_ok=True)
+    done.write_text("yes")
+
+@pytest.mark.idempotent("crash")
+def test_careful(jobs, tmp_path):
+    runs["careful"] += 1
+    jobs.run(ship, str(tmp_path), True)
+
+@pytest.mark.idempotent("crash")
+def test_careless(jobs, tmp_path):
+    runs["careless"] += 1
+    jobs.run(ship, str(tmp_path), False)
+
+def test_count():
+    assert runs["careful"] > 2 * runs["careless"]
+""", "-p", "no:xdist")
+    result.assert_outcomes(passed=2, failed=1)
+    assert "+crash" not in result.stdout.str()
