@@ -34,8 +34,6 @@ def outcomes(tmp_path_factory):
             shutil.copytree(HERE / app, place)
             report = place.parent / "report.xml"
             environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
-            # The checkout, wherever it is installed from, must be the one under test.
-            environment["PYTHONPATH"] = str(HERE.parents[1])
             options = ["-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "60", f"--junitxml={report}"]
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", *options], cwd=place, env=environment, capture_output=True, check=False,

@@ -29,7 +29,7 @@ def test_overlap_is_planned_only_where_no_transaction_is_open():
 
 
 def _world(*labels):
-    effects = tuple(Effect("redis", f"redis:{label}", label) for label in labels)
+    effects = tuple(Effect("redis", f"redis:{label}", label, safe=True) for label in labels)
     return World({}, effects, (), (), frozenset(), ())
 
 
@@ -57,6 +57,18 @@ def test_a_recovery_that_does_something_new_is_disturbed_too():
     found, ran = _explore(answers)
     assert ran == [("once", True), ("crash@1", False), ("crash@2", False), ("crash@2", True), ("crash@2+crash@5", False)]
     assert found.left_out == 0
+
+
+def test_a_recovery_that_fails_is_left_alone():
+    """The run shows by itself what is wrong."""
+
+    def answers(schedule, record):
+        recovered = str(schedule) == "crash@2"
+        world = _world("SET a", "DEL b") if recovered else _world("SET a")
+        points = (Point(1, "x"), Point(2, "y"))
+        return Run(schedule, "failed" if recovered else "passed", world=world, deliveries=1, points=points)
+
+    assert _explore(answers)[1] == [("once", True), ("crash@1", False), ("crash@2", False)]
 
 
 def test_the_budget_counts_what_it_cuts():
