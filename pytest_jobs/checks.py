@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_jobs import expected as expecting
 from pytest_jobs import render, render_checks
 from pytest_jobs.delays import check
 from pytest_jobs.errors import UsageError
@@ -14,18 +15,37 @@ from pytest_jobs.verdict import compare
 if TYPE_CHECKING:
     from pytest_jobs.session import Session
 
-__all__ = ["delays", "idempotent"]
+__all__ = ["delays", "effects", "idempotent"]
 __tracebackhide__ = True
 
 
 def delays(job: Job, expected: Sequence[float], jitter: Any) -> None:
     """Compare a job's delays with a schedule."""
     __tracebackhide__ = True
-    if not isinstance(job, Job):
-        raise UsageError(f"jobs.check_delays was given {job!r}; allowed is a job, as jobs.run returns it")
+    _is_job(job, "check_delays")
     right = check(job.delays, expected, jitter)
     if not all(right):
         raise AssertionError(render_checks.delays(job.name, tuple(expected), tuple(job.delays), jitter))
+
+
+def effects(session: "Session", job: Job, expected: Sequence[expecting.Wanted]) -> None:
+    """Compare what a job did until now, in all its attempts, with what a test expects."""
+    __tracebackhide__ = True
+    _is_job(job, "check_effects")
+    wanted = expecting.wanted_of(expected)
+    if job.id in session.worker.ledger.entries:
+        job = session.job(job.id)
+    if not job.attempts:
+        raise AssertionError(f"{job.name} never ran ({job.state}), so it had no effects")
+    done = expecting.done_by(job.attempts)
+    pairs = expecting.align(wanted, done)
+    if not expecting.is_right(pairs):
+        raise AssertionError(render_checks.effects(job.name, pairs, done, len(job.attempts)))
+
+
+def _is_job(job: Any, call: str) -> None:
+    if not isinstance(job, Job):
+        raise UsageError(f"jobs.{call} was given {job!r}; allowed is a job, as jobs.run returns it")
 
 
 def idempotent(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:

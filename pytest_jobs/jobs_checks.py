@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pytest_jobs import checks, strain
-from pytest_jobs.records import Job
+from pytest_jobs.records import Effect, Job
 from pytest_jobs.session import Session
 
 __all__ = ["Checking"]
@@ -52,6 +52,24 @@ class Checking:
         """
         __tracebackhide__ = True
         checks.delays(job, expected, jitter)
+
+    def check_effects(self, job: Job, expected: Sequence[str | Effect]) -> None:
+        """Check what a job did that outlives a crash, in all its attempts until now.
+
+        What is listed must be all that the job did of its kind, in this order; what no entry speaks of may have been done
+        besides. An empty list says that the job did nothing.
+
+        Args:
+            job: The job.
+            expected: For each effect its label or target as `jobs.effects` has it (`INSERT payments`), a pattern for one of
+                them (`POST *`), or an `Effect`, which must have the same kind, target and label, and where they are given
+                the same key, detail and line.
+
+        Raises:
+            AssertionError: With both lists side by side, and for what was not done the three effects nearest to it.
+        """
+        __tracebackhide__ = True
+        checks.effects(self._session, job, expected)
 
     def check_memory(self, task: Any, /, *args: Any, runs: int = 200, **kwargs: Any) -> None:
         """Check that a task keeps no more memory from run to run.

@@ -38,7 +38,7 @@ class Effect:
     """Something a task did that outlives a crash.
 
     Attributes:
-        kind: `sql`, `redis`, `http`, `mail`, `file`, `object`, `mock`, `publish` or `call`.
+        kind: `sql`, `redis`, `cache`, `http`, `mail`, `file`, `object`, `mock`, `publish` or `call`.
         target: What it was done to, as `ignore` patterns match it: `payments`, `redis:lock:7`,
             `http:POST https://pay.example/charges`, `mail:ann@x.example`, `file:out/a.txt`, `mock:gateway.send`.
         label: What a reader sees: `INSERT payments`, `POST https://pay.example/charges`.

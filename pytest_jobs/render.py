@@ -9,8 +9,8 @@ from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence, Finding
 
 __all__ = [
-    "DOCS", "INLINE_EVIDENCE", "Failure", "Unfired", "evidence_table", "failure", "irreproducible", "no_job", "runaway",
-    "short", "timeline_line", "unfired",
+    "DOCS", "INLINE_EVIDENCE", "LINE", "Failure", "Unfired", "evidence_table", "failure", "first_line", "irreproducible",
+    "no_job", "runaway", "short", "timeline_line", "unfired",
 ]  # fmt: skip
 
 WIDTH = 72
@@ -190,6 +190,11 @@ def runaway(reason: str, task: str, count: int, timeline: Sequence[str], schedul
         blocks.append("\n".join([f"Still scheduled: {jobs}", *(f"  {line}" for line in scheduled), *more]))
     blocks.append(f"Fix:     {DOCS}#runaway")
     return "\n\n".join(blocks)
+
+
+def first_line(head: str, subject: str, tail: str) -> str:
+    """Put what differs into the first line of a failure, which is shown alone in pytest's summary."""
+    return f"{head}{_subject(subject, max(WIDTH - len(head) - len(tail), 16))}{tail}"
 
 
 def _first_line(head: str, finding: Finding, more: int, tail: str = "") -> str:

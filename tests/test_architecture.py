@@ -31,7 +31,7 @@ PROBED = (
     "sqlalchemy", "django", "redis", "requests", "httpx", "aiohttp", "urllib3", "boto3", "botocore", "psycopg", "pymysql",
     "aiosmtplib", "aiosqlite",
 )  # fmt: skip
-PURE = ("records", "verdict", "render", "world", "ignore", "difference", "outcomes", "effects", "tables", "texts", "delays")
+PURE = ("records", "verdict", "render", "world", "ignore", "difference", "outcomes", "effects", "tables", "texts", "delays", "expected")
 # One lock for the process: worlds share its clock and its apps, so only the process can know that one is open.
 ONE_A_PROCESS = {("pytest_jobs.session", "ONLY")}
 
