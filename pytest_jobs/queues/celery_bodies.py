@@ -1,6 +1,7 @@
 """The bodies of tasks, led through the host."""
 
 from functools import wraps
+from types import TracebackType
 from typing import Any
 
 from pytest_jobs.queues.base import Host
@@ -27,7 +28,10 @@ class Bodies:
 
         @wraps(body)
         def run(*args: Any, **kwargs: Any) -> Any:
-            return self.host.body(task, body, args, kwargs)
+            try:
+                return self.host.body(task, body, args, kwargs)
+            except Exception as error:  # noqa: BLE001 - it goes on
+                raise error.with_traceback(_theirs(error.__traceback__))  # noqa: B904 - it is the same
 
         setattr(task, name, run)
         self.led[id(task)] = (task, name, body, own)
@@ -42,3 +46,16 @@ class Bodies:
             task.__trace__ = None
             vars(task).pop("override_max_retries", None)
         self.led.clear()
+
+
+def _theirs(traceback: TracebackType | None) -> TracebackType | None:
+    """Leave out our own frames: a worker's log shows the project's."""
+    frames = []
+    while traceback is not None:
+        frames.append(traceback)
+        traceback = traceback.tb_next
+    kept: TracebackType | None = None
+    for one in reversed(frames):
+        if not str(one.tb_frame.f_globals.get("__name__", "")).startswith("pytest_jobs."):
+            kept = TracebackType(kept, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return kept

@@ -154,8 +154,8 @@ class InProcessPool(BasePool):
         """Tell the parent that its child is gone, as billiard does: a hard time limit, or a lost process."""
         try:
             if limit is not None:
-                raise TimeLimitExceeded(limit)
-            raise WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL)")
+                raise TimeLimitExceeded(limit) from None
+            raise WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL)") from None
         except (TimeLimitExceeded, WorkerLostError) as error:
             error_callback(ExceptionInfo())
             if limit is not None and timeout_callback is not None:

@@ -250,3 +250,16 @@ def test_faults_print(world, send_email):
     assert repr(world.faults) == (
         "(<jobs.fail('fault_shop.gateway.send', TransientError('503'), times=1): fired once>,)"
     )
+
+
+def test_the_log_of_a_failing_task_shows_the_project(world, app, shop, caplog):
+    """Of our own files one line stands between the worker and the body, none below it."""
+
+    @app.task(shared=False)
+    def ping():
+        shop.gateway.send(1, "x")
+
+    world.fail("fault_shop.gateway.send", ValueError("refused"))
+    assert world.run(ping).failed
+    frames = [line for line in caplog.text.splitlines() if line.lstrip().startswith("File ")]
+    assert [line.rpartition("in ")[2] for line in frames] == ["trace_task", "run", "ping"]
