@@ -18,6 +18,7 @@ __all__ = ["Clock", "frozen", "seconds"]
 __tracebackhide__ = True
 
 REAL_SLEEP = time.sleep
+LONGEST = 1_000 * 366 * 86_400
 Delta = timedelta | int | float
 
 
@@ -31,6 +32,8 @@ def seconds(delta: Delta, what: str) -> float:
         raise UsageError(f"{what} was given {delta!r}; allowed are finite seconds or a timedelta")
     if delta < 0:
         raise UsageError(f"{what} was given {delta!r} s; time only goes forward, so give zero or more seconds")
+    if delta > LONGEST:
+        raise UsageError(f"{what} was given {delta:g} s; allowed are at most 1,000 years")
     return float(delta)
 
 

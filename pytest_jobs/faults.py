@@ -1,15 +1,15 @@
 """What goes wrong, where, and how often."""
 
 import inspect
-import re
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_jobs.errors import UsageError
+from pytest_jobs.given import check_exception, check_times, is_line, place, shown
 from pytest_jobs.queues.base import Envelope
+from pytest_jobs.source import Source
 from pytest_jobs.targets import TaskBody, resolve
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class Fault:
 class _Failing(Fault):
     """A fault that raises at a call."""
 
-    def __init__(self, plan: str, times: int | None, exc: Any, after: bool, hint: str) -> None:
-        super().__init__(plan, "fail", times, hint)
+    def __init__(self, plan: str, times: int | None, exc: Any, after: bool) -> None:
+        super().__init__(plan, "fail", times)
         self.after = after
         self._make: Callable[[], BaseException] = exc if isinstance(exc, type) else lambda: exc
 
@@ -92,22 +92,32 @@ class Faults:
         self._bodies: dict[str, list[_Failing]] = {}
         self._deliveries: list[Fault] = []
         self._acts: dict[str, list[tuple[Fault, Callable[[], None], bool]]] = {}
-        self.lines: dict[tuple[str, int], tuple[Fault, Callable[[], None]]] = {}
+        self.lines: dict[tuple[str, int], list[tuple[Fault, Callable[[], None]]]] = {}
         self.all: list[Fault] = []
 
     def close(self) -> None:
         """Take every fault out of the code under test."""
         self._stack.close()
 
-    def fail(self, queue: Any, target: Any, exc: Any, times: int | None, after: bool) -> Fault:
+    def fail(self, queue: Any, target: Any, exc: Any, times: int | None, after: bool, find_source: Callable[[], Source]) -> Fault:
         """Arm a fault that raises."""
-        given = f"{_shown(target)}, {exc!r}" if not isinstance(exc, type) else f"{_shown(target)}, {exc.__name__}"
+        given = f"{shown(target)}, {exc!r}" if not isinstance(exc, type) else f"{shown(target)}, {exc.__name__}"
         options = ("" if times is None else f", times={times}") + (", after=True" if after else "")
         plan = f"jobs.fail({given}{options})"
-        _check_exception(exc)
-        _check_times(times)
+        check_exception(exc)
+        check_times(times)
+        fault = _Failing(plan, times, exc, after)
+
+        def strike() -> None:
+            execution = self._current()
+            assert execution is not None
+            execution.fault = plan
+            raise fault.error()
+
+        if self._at_line(target, fault, strike, after, "jobs.fail", find_source, queue):
+            return fault
         found = resolve(target, queue, "jobs.fail")
-        fault = _Failing(plan, times, exc, after, found.hint)
+        fault.hint = found.hint
         if isinstance(found, TaskBody):
             self._bodies.setdefault(found.name, []).append(fault)
         else:
@@ -115,11 +125,11 @@ class Faults:
         self.all.append(fault)
         return fault
 
-    def crash(self, queue: Any, target: Any, times: int, after: bool, child: bool, source: Any) -> Fault:
+    def crash(self, queue: Any, target: Any, times: int, after: bool, child: bool, find_source: Callable[[], Source]) -> Fault:
         """Arm a fault that kills."""
-        _check_times(times)
+        check_times(times)
         options = (f", times={times}" if times != 1 else "") + (", after=True" if after else "")
-        plan = f"jobs.crash({_shown(target)}{options}{', child=True' if child else ''})"
+        plan = f"jobs.crash({shown(target)}{options}{', child=True' if child else ''})"
         fault = Fault(plan, "crash", times)
 
         def strike() -> None:
@@ -127,41 +137,53 @@ class Faults:
             assert execution is not None
             execution.kill(fault.plan, child=child)
 
-        return self._acting(queue, target, fault, strike, after, "jobs.crash", source)
+        return self._acting(queue, target, fault, strike, after, "jobs.crash", find_source)
 
-    def hang(self, queue: Any, target: Any, times: int) -> Fault:
+    def hang(self, queue: Any, target: Any, times: int, find_source: Callable[[], Source]) -> Fault:
         """Arm a fault that never returns."""
-        _check_times(times)
-        fault = Fault(f"jobs.hang({_shown(target)}{f', times={times}' if times != 1 else ''})", "hang", times)
+        check_times(times)
+        fault = Fault(f"jobs.hang({shown(target)}{f', times={times}' if times != 1 else ''})", "hang", times)
 
         def strike() -> None:
             execution = self._current()
             assert execution is not None
             execution.hang(fault.plan)
 
-        return self._acting(queue, target, fault, strike, False, "jobs.hang", None)
+        return self._acting(queue, target, fault, strike, False, "jobs.hang", find_source)
 
     def _acting(
-        self, queue: Any, target: Any, fault: Fault, strike: Callable[[], None], after: bool, caller: str, source: Any
+        self, queue: Any, target: Any, fault: Fault, strike: Callable[[], None], after: bool, caller: str, find_source: Callable[[], Source]
     ) -> Fault:
         """Arm a fault that acts at a body, a call or a line."""
-        if source is not None and isinstance(target, str) and ("#" in target[:1] or LINE.fullmatch(target)):
-            self.lines[_place(target, source, caller)] = (fault, strike)
+        if self._at_line(target, fault, strike, after, caller, find_source, queue):
+            return fault
+        found = resolve(target, queue, caller)
+        fault.hint = found.hint
+        if isinstance(found, TaskBody):
+            self._acts.setdefault(found.name, []).append((fault, strike, after))
         else:
-            found = resolve(target, queue, caller)
-            fault.hint = found.hint
-            if isinstance(found, TaskBody):
-                self._acts.setdefault(found.name, []).append((fault, strike, after))
-            else:
-                self._stack.enter_context(found.replaced(lambda call: self._around(call, fault, strike, after)))
+            self._stack.enter_context(found.replaced(lambda call: self._around(call, fault, strike, after)))
         self.all.append(fault)
         return fault
 
+    def _at_line(
+        self, target: Any, fault: Fault, strike: Callable[[], None], after: bool, caller: str,
+        find_source: Callable[[], Source], queue: Any,
+    ) -> bool:  # fmt: skip
+        """Arm a fault whose target is a line; return whether it is one."""
+        if not is_line(target):
+            return False
+        if after:
+            raise UsageError(f"{caller} was given after=True for {target!r}; a line has no after, so name the line that follows")
+        self.lines.setdefault(place(target, find_source(), queue, caller), []).append((fault, strike))
+        self.all.append(fault)
+        return True
+
     def at_line(self, filename: str, line: int) -> None:
         """Strike at a line of project code."""
-        fault, strike = self.lines.get((filename, line), (None, None))
-        if fault is not None and strike is not None and fault.strikes():
-            strike()
+        for fault, strike in self.lines.get((filename, line), ()):
+            if fault.strikes():
+                strike()
 
     def _around(
         self, call: Callable[..., Any], fault: Fault, strike: Callable[[], None], after: bool
@@ -194,9 +216,9 @@ class Faults:
 
     def delivery(self, queue: Any, kind: str, task: Any, times: int, by: float = 0.0) -> Fault:
         """Arm a fault of deliveries: `lose`, `duplicate` or `postpone`."""
-        _check_times(times)
+        check_times(times)
         found = resolve(task, queue, f"jobs.{kind}", tasks_only=True) if task is not None else None
-        given = [_shown(task)] if task is not None else []
+        given = [shown(task)] if task is not None else []
         given += [f"by={by:g}"] if kind == "postpone" else []
         given += [f"times={times}"] if times != 1 else []
         fault = Fault(f"jobs.{kind}({', '.join(given)})", kind, times)
@@ -265,39 +287,3 @@ class Faults:
                 raise fault.error()
 
         return failing
-
-
-LINE = re.compile(r"[^:#]+\.py:[1-9]\d*")
-
-
-def _place(target: str, source: Any, caller: str) -> tuple[str, int]:
-    """Find the line that `billing/tasks.py:42` or `#charged` names."""
-    if not target.startswith("#"):
-        place: tuple[str, int] = source.find_line(target, caller)
-        return place
-    loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    named: tuple[str, int] = source.find_named(target[1:], caller, [str(file) for file in loaded if file])
-    return named
-
-
-def _shown(target: Any) -> str:
-    return repr(target) if isinstance(target, str) else str(getattr(target, "name", target))
-
-
-def _check_exception(exc: Any) -> None:
-    if isinstance(exc, BaseException):
-        return
-    if not (isinstance(exc, type) and issubclass(exc, BaseException)):
-        raise UsageError(f"jobs.fail was given {exc!r} to raise; allowed is an exception or an exception class")
-    try:
-        exc()
-    except TypeError as error:
-        raise UsageError(
-            f"jobs.fail was given the class {exc.__name__}, which cannot be made without arguments ({error}); "
-            f"give an instance, for example {exc.__name__}(…)"
-        ) from None
-
-
-def _check_times(times: Any) -> None:
-    if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
-        raise UsageError(f"times was given {times!r}; allowed is a whole number from 1, or None for ever")

@@ -1,6 +1,6 @@
 """Which differences a test says are fine."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -23,6 +23,8 @@ class Ignore:
     def __post_init__(self) -> None:
         if isinstance(self.patterns, str):
             raise UsageError(f"ignore={self.patterns!r} is one string: give a list of patterns, [{self.patterns!r}]")
+        if not isinstance(self.patterns, Collection):
+            raise UsageError(f"ignore={self.patterns!r} is no list: give a list of patterns, ['payments.updated_at']")
         for pattern in self.patterns:
             if not isinstance(pattern, str) or not pattern:
                 raise UsageError(f"ignore has {pattern!r}: a pattern is a text such as 'payments.updated_at'")

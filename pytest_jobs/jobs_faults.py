@@ -25,7 +25,7 @@ class Faulty:
         """Let a target raise instead of running.
 
         Args:
-            target: A task, its registered name, or a dotted path to a callable.
+            target: A task, its registered name, a dotted path to a callable, `"billing/tasks.py:42"` or `"#charged"`.
             exc: The exception, an instance or a class.
             times: How often; None for ever (a permanent failure).
             after: Whether the call takes effect before it raises (its reply is lost).
@@ -33,7 +33,7 @@ class Faulty:
         Raises:
             UsageError: When the target does not exist or the exception is none.
         """
-        return self._session.faults.fail(self._session.queue, target, exc, times, after)
+        return self._session.faults.fail(self._session.queue, target, exc, times, after, self._session.looking)
 
     def crash(self, target: Any, *, times: int = 1, after: bool = False, child: bool = False) -> Fault:
         """Kill the worker where a target is reached: no cleanup code runs, nothing is acknowledged.
@@ -47,19 +47,19 @@ class Faulty:
         Raises:
             UsageError: When the target does not exist.
         """
-        return self._session.crash(target, times, after, child)
+        return self._session.killing().crash(self._session.queue, target, times, after, child, self._session.looking)
 
     def hang(self, target: Any, *, times: int = 1) -> Fault:
         """Let a call never return: virtual time passes until the soft, then the hard time limit.
 
         Args:
-            target: A task, its registered name, or a dotted path to a callable.
+            target: A task, its registered name, a dotted path to a callable, `"billing/tasks.py:42"` or `"#charged"`.
             times: How often.
 
         Raises:
             UsageError: When the target does not exist.
         """
-        return self._session.hang(target, times)
+        return self._session.killing().hang(self._session.queue, target, times, self._session.looking)
 
     def lose(self, task: Any = None, *, times: int = 1) -> Fault:
         """Lose the next messages, of one task or of any, on their way to the worker."""

@@ -1,6 +1,6 @@
 """What a marked test does with its world: bring it to rest, read it, judge it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha1
@@ -106,7 +106,10 @@ class Marked:
 def _names(tasks: Any) -> tuple[str, ...]:
     if isinstance(tasks, str):
         raise UsageError(f"@pytest.mark.idempotent was given tasks={tasks!r}; allowed is a list of task names, [{tasks!r}]")
-    return tuple(str(getattr(task, "name", task)) for task in tasks)
+    names = [getattr(task, "name", task) for task in tasks] if isinstance(tasks, Iterable) else [tasks]
+    if not isinstance(tasks, Iterable) or not all(isinstance(name, str) and name for name in names):
+        raise UsageError(f"@pytest.mark.idempotent was given tasks={tasks!r}; allowed are tasks and their registered names, in a list")
+    return tuple(map(str, names))
 
 
 def judged(case: "Case", item: Any, options: "Options") -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -132,6 +135,11 @@ def judged(case: "Case", item: Any, options: "Options") -> tuple[str, tuple[str,
         jobs._worker.wanted = found.subjects
     schedule = case.order.schedule if case.order is not None else ONCE
     case.run = _bring_to_rest(jobs, schedule, item.name, marked.implied)
+    if marked.tasks and not {*marked.tasks} & {*case.run.tasks}:
+        raise UsageError(
+            f"{item.name} is marked idempotent for tasks={[*marked.tasks]!r}, but no job of them ran; "
+            f"there ran {', '.join(case.run.tasks)}"
+        )
     if found is None or (found.first is None and not found.spoiled) or (marked.implied and not case.run.tasks):
         return "", (), ()
     failure, warned, said, failing = _verdict(

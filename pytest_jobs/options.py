@@ -67,6 +67,10 @@ class Options:
         options = cls(**given)
         if options.broker not in BROKERS:
             raise UsageError(f"jobs_broker is {options.broker!r}; allowed are {', '.join(BROKERS)}")
+        if options.source:
+            from pytest_jobs.source import check
+
+            check(options.source, options.root or Path.cwd())
         most = options.max_schedules
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise UsageError(f"jobs_max_schedules is {most!r}; allowed is a whole number from 1")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, SupportsIndex, TypeVar, overload
 
-from pytest_jobs.errors import JobLost, JobNotFinished
+from pytest_jobs.errors import JobLost, JobNotFinished, UsageError
 
 __all__ = ["Attempt", "Delays", "Effect", "Job", "JobList"]
 
@@ -208,8 +208,13 @@ class JobList(_Listed[Job]):
 
         Args:
             task: A task or its registered name.
+
+        Raises:
+            UsageError: When it is neither.
         """
-        name = task if isinstance(task, str) else task.name
+        name = task if isinstance(task, str) else getattr(task, "name", None)
+        if not isinstance(name, str):
+            raise UsageError(f"of was given {task!r}; allowed is a task or its registered name")
         return JobList(job for job in self if job.name == name)
 
     @property

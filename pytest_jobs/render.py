@@ -70,8 +70,7 @@ def failure(f: Failure) -> str:
     blocks = [_first_line(f"{short(f.task)} is not idempotent at {f.schedule}: ", plain, more)]
     evidence = [line for finding in distinct for line in _evidence(finding, alone=not more)]
     shown = evidence_table(evidence[:INLINE_EVIDENCE])
-    sentences = [_one_line(finding.now) for finding in distinct if finding.rule in {"lost", "left", "test"}]
-    shown += [f" {sentence}" for sentence in sentences if sentence not in blocks[0]]
+    shown += [f" {sentence}" for finding in distinct if (sentence := _told(finding)) and sentence not in blocks[0]]
     if len(evidence) > INLINE_EVIDENCE:
         shown.append(f" … and {len(evidence) - INLINE_EVIDENCE:,} more lines")
     if f.ignored:
@@ -94,9 +93,11 @@ def irreproducible(test: str, compared: Comparison, timeline: Sequence[str] = ()
     first = _first_line(f"two undisturbed runs of {test} differ: ", worst, more, tail=", so nothing was compared")
     evidence = [line for finding in compared.findings for line in _evidence(finding, alone=not more)]
     table = evidence_table(evidence[:INLINE_EVIDENCE], ("first run", "second run"))
+    table += [f" {sentence}" for finding in compared.findings if (sentence := _told(finding)) and sentence not in first]
+    value = f"  - a value that may differ: @pytest.mark.idempotent(ignore=[{_pattern(worst)!r}])"
     remedy = [
         "The test must do the same each time before a difference can mean anything:",
-        f"  - a value that may differ: @pytest.mark.idempotent(ignore=[{_pattern(worst)!r}])",
+        *([] if worst.rule == "test" else [value]),
         "  - random values: seed them in a fixture",
         "  - what an earlier run left behind: make it in a function-scoped fixture, fresh for each run",
     ]
@@ -223,6 +224,11 @@ def _evidence(finding: Finding, *, alone: bool) -> tuple[Evidence, ...]:
     if finding.evidence or (alone and not (finding.once or finding.now)):
         return finding.evidence
     return (Evidence(finding.subject, finding.once, finding.now),)
+
+
+def _told(finding: Finding) -> str:
+    """Return the sentence that tells a finding which no table can show; empty for others."""
+    return _one_line(finding.now) if finding.rule in {"lost", "left", "test"} else ""
 
 
 def short(task: str) -> str:

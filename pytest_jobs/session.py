@@ -14,6 +14,7 @@ from pytest_jobs import render
 from pytest_jobs.clock import Clock, seconds
 from pytest_jobs.errors import UsageError
 from pytest_jobs.faults import Fault, Faults
+from pytest_jobs.ignore import Ignore
 from pytest_jobs.injected import is_injected
 from pytest_jobs.options import Options
 from pytest_jobs.probes.active import Active
@@ -125,6 +126,8 @@ class Session:
         """Run what is due now, of one task and queue."""
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise UsageError(f"jobs.drain was given limit={limit!r}; allowed is a whole number from 0")
+        if queue is not None and not isinstance(queue, str):
+            raise UsageError(f"jobs.drain was given queue={queue!r}; allowed is the name of a queue")
         name = None
         if task is not None:
             found = self.queue.resolve(task)
@@ -175,6 +178,7 @@ class Session:
         """Add a probe for something the test names."""
         from pytest_jobs.probes.watch import watched
 
+        patterns = Ignore(ignore).patterns
         probe = watched(source, name=name, caller=caller)
         probe.install(self.recorder)
         self._stack.callback(probe.remove)
@@ -182,7 +186,7 @@ class Session:
         self.active.watch(source)
         if isinstance(getattr(source, "__self__", source), PLAIN) or hasattr(source, "mock_calls"):
             self._cheap.append(probe)
-        self.ignore.extend(ignore)
+        self.ignore.extend(patterns)
 
     def source(self) -> Source:
         """Return what decides which files are project code, and begin to look at them.
@@ -199,15 +203,15 @@ class Session:
         self.worker.watch = Watch(source)
         return source
 
-    def crash(self, target: Any, times: int, after: bool, child: bool) -> Fault:
-        """Arm a kill."""
+    def looking(self) -> Source:
+        """Return the source, made when first wanted: runs are traced from then on."""
         self.worker.source = self.worker.source or self.source()
-        return self.faults.crash(self.queue, target, times, after, child, self.worker.source)
+        return self.worker.source  # type: ignore[no-any-return]
 
-    def hang(self, target: Any, times: int) -> Fault:
-        """Arm a call that never returns."""
-        self.worker.source = self.worker.source or self.source()
-        return self.faults.hang(self.queue, target, times)
+    def killing(self) -> Faults:
+        """Return the faults for one that kills: the runs before it are traced already."""
+        self.looking()
+        return self.faults
 
     def _look_away(self) -> None:
         if self.worker.watch is not None:

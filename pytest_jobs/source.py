@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_jobs.errors import UsageError
 
-__all__ = ["Source", "named_points"]
+__all__ = ["Source", "check", "named_points"]
 
 HELPERS = ("conftest.py",)
 TEST_FOLDERS = ("tests", "test", "testing")
@@ -139,8 +139,22 @@ def _code_lines(path: Path) -> set[int]:
     return lines
 
 
+def check(names: Iterable[str], root: Path) -> None:
+    """Refuse names of project code that are neither a path nor a module.
+
+    Raises:
+        UsageError: For the first of them.
+    """
+    for name in names:
+        if not (root / name).exists():
+            _place(name)
+
+
 def _place(name: str) -> str:
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
     if spec is None or spec.origin is None:
         raise UsageError(f"jobs_source names {name!r}; allowed are paths that exist and importable modules")
     origin = Path(spec.origin).resolve()

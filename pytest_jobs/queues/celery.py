@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import _state, signals
 from celery.backends.redis import RedisBackend
-from celery.canvas import Signature, maybe_signature
+from celery.canvas import Signature
 from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError
 from kombu.utils.json import dumps, loads
 from kombu.utils.uuid import uuid
@@ -23,7 +23,7 @@ from pytest_jobs.queues.celery_apps import Takeover
 from pytest_jobs.queues.celery_beat import VirtualBeat
 from pytest_jobs.queues.celery_beat import run as run_beats
 from pytest_jobs.queues.celery_bodies import Bodies
-from pytest_jobs.queues.celery_messages import decoded, envelope_of
+from pytest_jobs.queues.celery_messages import applied, decoded, envelope_of
 from pytest_jobs.queues.celery_servers import RedisServer, Server
 from pytest_jobs.queues.celery_worker import AppWorker
 
@@ -96,17 +96,14 @@ class CeleryQueue:
 
     def publish(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], retries: int = 0) -> str:
         options = {"retries": retries} if retries else {}
-        if isinstance(task, Signature):
-            signature = task.clone(args, kwargs) if args or kwargs else task
-            return str(signature.apply_async(**options).id)
-        if isinstance(task, dict):
-            return str(maybe_signature(task, app=self._default_app()).apply_async(args, kwargs, **options).id)
-        if not isinstance(task, str):
-            return str(task.apply_async(args, kwargs, **options).id)
-        found = self.resolve(task)
-        if found is None:
+        found = self.resolve(task) if isinstance(task, str) else task
+        if found is None and isinstance(task, str):
             raise UsageError(f"no task is registered as {task!r}; {self._registered()}")
-        return str(found.apply_async(args, kwargs, **options).id)
+        if isinstance(task, dict) and not isinstance(task, Signature) and isinstance(task.get("task"), str):
+            found = Signature.from_dict({"args": (), "kwargs": {}, "options": {}, **task}, app=self._default_app())
+        if not hasattr(found, "apply_async"):
+            raise UsageError(f"{task!r} is no job; allowed are a task, a signature and a registered name")
+        return applied(found, args, kwargs, options)
 
     def resolve(self, target: Any) -> Any | None:
         if isinstance(target, str):

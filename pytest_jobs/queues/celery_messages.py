@@ -1,16 +1,39 @@
-"""Messages as they lie in a queue, read."""
+"""Messages: published, and read as they lie in a queue."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from celery.canvas import Signature
 from kombu import serialization
+from kombu.exceptions import EncodeError
 from kombu.transport.virtual import Base64
 
+from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.base import Envelope
 from pytest_jobs.queues.celery_servers import Server
 
-__all__ = ["decoded", "envelope_of"]
+__all__ = ["applied", "decoded", "envelope_of"]
 __tracebackhide__ = True
+
+
+class UnencodableArguments(UsageError, EncodeError):
+    """Tell, in one sentence and as production's own error, that a message cannot be made."""
+
+
+def applied(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Publish a task or signature; return the job's id.
+
+    Raises:
+        UsageError: When the serializer refuses the arguments.
+    """
+    try:
+        if not isinstance(task, Signature):
+            return str(task.apply_async(args, kwargs, **options).id)
+        return str((task.clone(args, kwargs) if args or kwargs else task).apply_async(**options).id)
+    except EncodeError as error:
+        name = getattr(task, "task" if isinstance(task, Signature) else "name", task)
+        raise UnencodableArguments(f"the serializer of {name} refuses its arguments: {error}") from error
 
 
 def decoded(message: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

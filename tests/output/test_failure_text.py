@@ -5,7 +5,7 @@ from datetime import timedelta
 from pytest_jobs import render, render_checks
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.records import Effect
-from pytest_jobs.verdict import compare
+from pytest_jobs.verdict import Comparison, compare
 from pytest_jobs.world import Finding, Outcome, Rows, World
 
 TIMELINE = (
@@ -172,6 +172,25 @@ two undisturbed runs of test_charge differ: payments 1 -> 2 rows, so nothing was
 
 The test must do the same each time before a difference can mean anything:
   - a value that may differ: @pytest.mark.idempotent(ignore=['payments'])
+  - random values: seed them in a fixture
+  - what an earlier run left behind: make it in a function-scoped fixture, fresh for each run
+
+Fix:     https://pytest-jobs.readthedocs.io/failures#irreproducible
+""",
+    )
+
+
+def test_irreproducible_failures() -> None:
+    """A test that fails in its first run only says why in full."""
+    why = "setup fails: OSError: [Errno 28] No space left on device: '/srv/shop/receipts'"
+    check(
+        render.irreproducible("test_charge", Comparison((Finding("test", "the test", "passes", why),))),
+        """
+two undisturbed runs of test_charge differ: the test fails: setup fails: OSError: […, so nothing was compared
+
+ setup fails: OSError: [Errno 28] No space left on device: '/srv/shop/receipts'
+
+The test must do the same each time before a difference can mean anything:
   - random values: seed them in a fixture
   - what an earlier run left behind: make it in a function-scoped fixture, fresh for each run
 

@@ -125,7 +125,7 @@ def test_all(jobs):
     result.stdout.fnmatch_lines(["*JobsWarning: fail found nothing to do in test_named: it is vacuous, not passed"])
     strict = suite.run(None, "-W", "error")
     strict.assert_outcomes(failed=2)
-    strict.stdout.fnmatch_lines(["E   pytest_jobs.errors.JobsWarning: fail found nothing to do in test_named: *"])
+    strict.stdout.fnmatch_lines(["E   pytest_jobs.JobsWarning: fail found nothing to do in test_named: *"])
 
 
 def test_every_test_that_runs_a_job_is_treated_as_marked(suite):

@@ -263,3 +263,46 @@ def test_the_log_of_a_failing_task_shows_the_project(world, app, shop, caplog):
     assert world.run(ping).failed
     frames = [line for line in caplog.text.splitlines() if line.lstrip().startswith("File ")]
     assert [line.rpartition("in ")[2] for line in frames] == ["trace_task", "run", "ping"]
+
+
+@pytest.fixture
+def pay(app):
+    """A task of two steps; between them stands a named point."""
+
+    @app.task(bind=True, shared=False, acks_late=True, autoretry_for=(TransientError,), soft_time_limit=60)
+    def pay(self, steps):
+        steps = LEDGER.setdefault(self.request.id, [])
+        steps.append("charged")
+        steps.append("booked")  # jobs: booked
+
+    LEDGER.clear()
+    return pay
+
+
+LEDGER = {}
+
+
+def test_a_named_point_fails_hangs_and_is_crashed_at(world, pay):
+    """The line that carries the name does not run; what came before it stays."""
+    world.fail("#booked", TransientError("503"), times=1)
+    failed = world.run(pay, [])
+    assert ([attempt.outcome for attempt in failed.attempts], failed.delays) == (["retried", "succeeded"], (180.0,))
+    assert LEDGER[failed.id] == ["charged", "charged", "booked"]
+    assert failed.attempts[0].fault == "jobs.fail('#booked', TransientError('503'), times=1)"
+    world.hang("#booked")
+    hung = world.run(pay, [])
+    assert (type(hung.error).__name__, LEDGER[hung.id]) == ("SoftTimeLimitExceeded", ["charged"])
+    world.crash("#booked")
+    killed = world.run(pay, [])
+    assert LEDGER[killed.id] == ["charged", "charged", "booked"]
+    assert [attempt.outcome for attempt in killed.attempts] == ["killed", "succeeded"]
+
+
+def test_two_faults_at_one_line(world, pay):
+    """Each strikes in its turn."""
+    line = f"tests/worker/test_faults.py:{pay.run.__wrapped__.__code__.co_firstlineno + 4}"
+    world.fail(line, TransientError("first"), times=1)
+    world.fail(line, TransientError("second"), times=2)
+    job = world.run(pay, [])
+    assert [str(attempt.error) for attempt in job.attempts[:3]] == ["first", "second", "second"]
+    assert job.succeeded
