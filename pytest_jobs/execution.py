@@ -112,7 +112,8 @@ class Execution:
 
     def _traced(self, run: Any, faulty: Callable[[], Any]) -> Any:
         """Run the body where it can be killed, seeing its lines when the schedule is about points."""
-        lines = (self.worker.route.lines and self.disturbed) or bool(self.worker.faults.lines)
+        worker = self.worker
+        lines = (worker.route.lines and self.disturbed) or bool(worker.faults.lines) or worker.baton is not None
         self.trace = self._new_trace(self._line if lines else None)
         return self.trace.run(faulty)
 
@@ -126,6 +127,8 @@ class Execution:
         return Trace(worker.watch, on_line, self, Execution.run.__code__)
 
     def _line(self, filename: str, line: int) -> None:
+        if self.worker.baton is not None:
+            self.worker.baton.pause()
         self.where = self.worker.source.label(filename, line)
         self.worker.faults.at_line(filename, line)
         self.worker.route.line(self, self.where)
@@ -165,7 +168,8 @@ class Execution:
             clock.advance(max(hard - waited, 0.0))
             self.timed_out = hard
             self.kill(self.fault or f"its time limit of {hard:g} s struck", child=True)
-        clock.advance(length)
+        if self.worker.baton is None or not self.worker.baton.sleep(length):
+            clock.advance(length)
 
     def stop(self) -> None:
         """Be stopped by a cold shutdown: the process ends here, and closes its connections in order."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+from pytest_jobs.baton import Baton
 from pytest_jobs.clock import Clock
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
@@ -68,6 +69,7 @@ class Hosting:
         self._calls: list[Call] = []
         self._extra: set[str] = set()
         self._again: list[Envelope] = []
+        self.baton: Baton | None = None
 
     def disturbs(self, entry: Entry) -> bool:
         """Whether the schedule is about this job."""
@@ -116,6 +118,13 @@ class Hosting:
 
     def publishing(self) -> bool:
         return self.current is None and not self._calls
+
+    def apply(self, work: Callable[[], None]) -> None:
+        """Run a delivery: at once, or with others in the threads of a pool."""
+        if self.baton is None or self.baton.running:
+            work()
+        else:
+            self.baton.add(work)
 
     def survived(self, error: BaseException) -> Execution | None:
         """Return the execution whose kill took only the pool's child."""

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pytest_jobs import checks, strain
+from pytest_jobs import checks, strain, threaded
 from pytest_jobs.records import Effect, Job
 from pytest_jobs.session import Session
 
@@ -105,3 +105,25 @@ class Checking:
         """
         __tracebackhide__ = True
         strain.herd(self._session, task, args, kwargs, jobs)
+
+    def check_threads(self, task: Any, /, *args: Any, threads: int = 10, **kwargs: Any) -> None:
+        """Check that jobs of a task in the threads of one worker leave what the same jobs leave one after the other.
+
+        The threads change between two lines of project code, as a seed says, so the same run finds the same. Databases,
+        Redis, files and what `jobs.watch` names are put back before each of the interleavings. What a deadlock or an
+        error in one thread does is a difference too.
+
+        Args:
+            task: A task or its registered name.
+            args: Its positional arguments; an iterator gives each job its next value.
+            threads: How many jobs run at once.
+            kwargs: Its keyword arguments, likewise.
+
+        Raises:
+            AssertionError: With the difference; or when two runs one after the other differ already.
+
+        Example:
+            >>> jobs.check_threads(add, 2, 3)
+        """
+        __tracebackhide__ = True
+        threaded.threads(self._session, task, args, kwargs, threads)

@@ -62,7 +62,9 @@ class Monitoring:
         monitoring.set_events(tool, monitoring.events.PY_START | monitoring.events.PY_RESUME)
 
     def rest(self) -> None:
-        """Look no more at lines: no run is left that wants them."""
+        """Look no more at lines, when no run is left that wants them."""
+        if any(trace.on_line is not None for trace in self._traces.values()):
+            return
         for code in (*self._seen, *self._condemned):
             self._monitoring.set_local_events(self._tool, code, 0)
         self._seen.clear()

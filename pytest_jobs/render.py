@@ -9,8 +9,8 @@ from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence, Finding
 
 __all__ = [
-    "DOCS", "INLINE_EVIDENCE", "LINE", "Failure", "Unfired", "evidence_table", "failure", "first_line", "irreproducible",
-    "no_job", "runaway", "short", "timeline_line", "unfired",
+    "DOCS", "INLINE_EVIDENCE", "LINE", "Failure", "Unfired", "differs", "evidence_table", "failure", "first_line",
+    "irreproducible", "no_job", "runaway", "short", "timeline_line", "unfired",
 ]  # fmt: skip
 
 WIDTH = 72
@@ -89,11 +89,7 @@ def failure(f: Failure) -> str:
 def irreproducible(test: str, compared: Comparison, timeline: Sequence[str] = ()) -> str:
     """Tell that two undisturbed runs differ, so that no verdict is possible."""
     worst = compared.findings[0]
-    more = len(compared.findings) - 1
-    first = _first_line(f"two undisturbed runs of {test} differ: ", worst, more, tail=", so nothing was compared")
-    evidence = [line for finding in compared.findings for line in _evidence(finding, alone=not more)]
-    table = evidence_table(evidence[:INLINE_EVIDENCE], ("first run", "second run"))
-    table += [f" {sentence}" for finding in compared.findings if (sentence := _told(finding)) and sentence not in first]
+    told = differs(f"two undisturbed runs of {test} differ: ", compared, ("first run", "second run"), ", so nothing was compared")
     value = f"  - a value that may differ: @pytest.mark.idempotent(ignore=[{_pattern(worst)!r}])"
     remedy = [
         "The test must do the same each time before a difference can mean anything:",
@@ -101,9 +97,20 @@ def irreproducible(test: str, compared: Comparison, timeline: Sequence[str] = ()
         "  - random values: seed them in a fixture",
         "  - what an earlier run left behind: make it in a function-scoped fixture, fresh for each run",
     ]
-    ignored = [f" ignored: {', '.join(compared.ignored)}"] if compared.ignored else []
-    blocks = [first, "\n".join([*table, *ignored]), "\n".join(f" {line}" for line in timeline), "\n".join(remedy)]
+    blocks = [*told, "\n".join(f" {line}" for line in timeline), "\n".join(remedy)]
     return "\n\n".join([*(block for block in blocks if block), f"Fix:     {DOCS}#irreproducible"])
+
+
+def differs(head: str, compared: Comparison, columns: tuple[str, str], tail: str = "") -> list[str]:
+    """Tell how two worlds differ: the first line, and the table of evidence."""
+    more = len(compared.findings) - 1
+    evidence = [line for finding in compared.findings for line in _evidence(finding, alone=not more)]
+    table = evidence_table(evidence[:INLINE_EVIDENCE], columns)
+    table += [f" … and {len(evidence) - INLINE_EVIDENCE:,} more lines"] if len(evidence) > INLINE_EVIDENCE else []
+    table += [f" ignored: {', '.join(compared.ignored)}"] if compared.ignored else []
+    first = _first_line(head, compared.findings[0], more, tail=tail)
+    table += [f" {sentence}" for finding in compared.findings if (sentence := _told(finding)) and sentence not in first]
+    return [first, "\n".join(table)]
 
 
 def evidence_table(evidence: Sequence[Evidence], head: tuple[str, str] = ("once", "now")) -> list[str]:

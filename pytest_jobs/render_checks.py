@@ -6,11 +6,15 @@ from typing import Literal
 from pytest_jobs.delays import bounds, check
 from pytest_jobs.expected import Done, Pair, Wanted, amount, nearest, unlike
 from pytest_jobs.records import Effect
-from pytest_jobs.render import DOCS, INLINE_EVIDENCE, LINE, evidence_table, first_line, short
+from pytest_jobs.render import DOCS, INLINE_EVIDENCE, LINE, differs, evidence_table, first_line, short
 from pytest_jobs.tables import counted
+from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence
 
-__all__ = ["delays", "effects", "grows", "herd", "hung", "no_herd", "not_struck", "out_of_time", "outage"]
+__all__ = [
+    "breaks", "deadlocks", "delays", "effects", "grows", "herd", "hung", "no_herd", "not_struck", "out_of_time", "outage",
+    "varies",
+]  # fmt: skip
 
 MISSED = 5
 
@@ -200,6 +204,35 @@ def no_herd(task: str, jobs: int) -> str:
         f"{task} was never retried in {jobs} jobs, so nothing is known of how they come back; "
         f"let it fail first, with jobs.fail for example\n      {DOCS}#herd"
     )
+
+
+def breaks(task: str, threads: int, compared: Comparison, number: int, rounds: int) -> str:
+    """Show what jobs in threads leave otherwise than the same jobs one after the other."""
+    told = differs(f"{short(task)} breaks in {threads} threads: ", compared, ("one by one", "in threads"))
+    last = (
+        f"Found in interleaving {number} of {rounds}, the same in every run: the threads change between two lines of\n"
+        "project code. They share modules, classes and objects; what one sets, another one reads.\n"
+        f"Fix:     {DOCS}#threads"
+    )
+    return "\n\n".join((*told, last))
+
+
+def deadlocks(task: str, threads: int, places: Sequence[str]) -> str:
+    """Say where the threads wait for each other."""
+    lines = [f"  {place}  {places.count(place)} thread{'' if places.count(place) == 1 else 's'}" for place in dict.fromkeys(places)]
+    return "\n".join(
+        (f"{short(task)} comes to no end in {threads} threads: they wait for each other", "", *lines, "", f"Fix:     {DOCS}#threads")
+    )
+
+
+def varies(task: str, compared: Comparison) -> str:
+    """Say that the jobs one after the other do not leave the same twice."""
+    told = differs(f"two runs of {short(task)} differ: ", compared, ("first run", "second run"), ", so nothing was compared")
+    remedy = (
+        "The jobs ran one after the other, twice, before any thread. Seed random values, and let jobs.watch see what is\n"
+        f"kept in memory, so that it can be put back.\nFix:     {DOCS}#irreproducible"
+    )
+    return "\n\n".join((*told, remedy))
 
 
 def _clock(second: int) -> str:

@@ -16,7 +16,7 @@ from pytest_jobs.source import Source
 if TYPE_CHECKING:
     from pytest_jobs.session import Session
 
-__all__ = ["herd", "memory"]
+__all__ = ["check_count", "herd", "memory"]
 __tracebackhide__ = True
 
 FRAMES = 16
@@ -28,7 +28,7 @@ STEADY = 0.3  # of the growth must fall into each half of the runs
 def memory(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], runs: Any) -> None:
     """Run a task often and see which lines of project code keep more from run to run."""
     __tracebackhide__ = True
-    _check_count("jobs.check_memory", "runs", runs, 20)
+    check_count("jobs.check_memory", "runs", runs, 20)
     source = session.source()
     found = session.queue.resolve(task)
     body = getattr(getattr(found, "run", None), "__code__", None)
@@ -99,7 +99,7 @@ def _kept(source: Source) -> dict[tuple[str, int], int]:
 def herd(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], jobs: Any) -> None:
     """Publish many jobs that fail at one instant, and see when they come back."""
     __tracebackhide__ = True
-    _check_count("jobs.check_herd", "jobs", jobs, 2)
+    check_count("jobs.check_herd", "jobs", jobs, 2)
     began = session.clock.now
     ids = [session.queue.publish(task, args, kwargs) for _ in range(jobs)]
     session.worker.settle(session.settle_limit)
@@ -118,6 +118,7 @@ def herd(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mapping[s
             raise AssertionError(render_checks.herd(made[0].name, number, most, len(instants), sorted(at.items())))
 
 
-def _check_count(caller: str, name: str, given: Any, least: int) -> None:
+def check_count(caller: str, name: str, given: Any, least: int) -> None:
+    """Refuse a number that is none, or too small."""
     if isinstance(given, bool) or not isinstance(given, int) or given < least:
         raise UsageError(f"{caller} was given {name}={given!r}; allowed is a whole number from {least}")

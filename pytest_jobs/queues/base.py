@@ -1,6 +1,7 @@
 """What every queue adapter offers the worker, and what the worker offers the adapter."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -79,6 +80,9 @@ class Host(Protocol):
         run: Callable[[], Outcome],
     ) -> Outcome:
         """Run one execution of a delivery, under its soft and hard time limit (seconds), as one attempt."""
+
+    def apply(self, work: Callable[[], None]) -> None:
+        """Let the pool do the work of a delivery, which ends in `execute`."""
 
     def survived(self, error: BaseException) -> "Lost | None":
         """Return how the pool's child was lost, when the error is its death and the parent lives on."""
@@ -160,6 +164,9 @@ class Queue(Protocol):
 
     def beat(self, period: timedelta, beats: int, until: Callable[[datetime], Any]) -> None:
         """Run the app's beat schedule over so much virtual time."""
+
+    def together(self, task: Any) -> AbstractContextManager[None]:
+        """Let jobs of a task run in threads of one worker meanwhile."""
 
     def redis(self) -> Any:
         """Return a client of the in-process Redis server."""

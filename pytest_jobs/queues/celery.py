@@ -1,7 +1,7 @@
 """Celery: every live app taken over, its real worker driven message by message."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -221,6 +221,9 @@ class CeleryQueue:
         while len(self._beats) < beats:
             self._beats.append(VirtualBeat(app))
         run_beats(self._beats[:beats], period, self._now, until)
+
+    def together(self, task: Any) -> AbstractContextManager[None]:
+        return self.takeover.current(task.app)
 
     def soft_limit(self, limit: float) -> BaseException:
         error: BaseException = SoftTimeLimitExceeded(limit)

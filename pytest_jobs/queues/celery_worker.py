@@ -146,9 +146,13 @@ class InProcessPool(BasePool):
             return _outcome(value.exception) if failed else Outcome("succeeded")
 
         redelivered = bool((request.get("delivery_info") or {}).get("redelivered"))
-        limits = (soft_timeout, timeout)
-        self.host.execute(args[1], request.get("retries") or 0, redelivered, self.worker.tag, limits, run)
-        flush()
+        limits, tag = (soft_timeout, timeout), self.worker.tag
+
+        def work() -> None:
+            self.host.execute(args[1], request.get("retries") or 0, redelivered, tag, limits, run)
+            flush()
+
+        self.host.apply(work)
 
     def _child_died(self, limit: float | None, error_callback: Any, timeout_callback: Any) -> Outcome:
         """Tell the parent that its child is gone, as billiard does: a hard time limit, or a lost process."""

@@ -1,0 +1,257 @@
+"""Threads of which one runs at a time: it hands the baton on between two lines of project code."""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from random import Random
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from pytest_jobs.dying import places
+from pytest_jobs.heldlocks import held_locks, let_go
+
+if TYPE_CHECKING:
+    from pytest_jobs.hosting import Hosting
+
+__all__ = ["Abandoned", "Baton", "Stuck"]
+__tracebackhide__ = True
+
+GLANCE = 0.001  # seconds of real time after which a thread is looked at that did not come to its next line
+STILL = 5  # looks in a row at the same instruction, after which a thread counts as waiting for another one
+SURE = 20  # the same, before time passes without it
+PATIENCE = 2.0  # seconds of real time without any thread moving, after which they wait for each other
+
+
+class Abandoned(BaseException):
+    """Ends a thread that can never come to its end by itself."""
+
+
+class Stuck(Exception):
+    """The threads wait for each other; `places` are the lines at which they do."""
+
+    def __init__(self, where: Sequence[str]) -> None:
+        super().__init__(", ".join(where))
+        self.places = tuple(where)
+
+
+def _shut() -> Any:
+    """Make a lock that is taken: unlike a semaphore it waits in real time while time is frozen."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+class _Strand:
+    """One thread, and what belongs to it while it does not run."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.thread: Any = None
+        self.go = _shut()
+        self.waits = True
+        self.done = False
+        self.ended = False
+        self.wakes: datetime | None = None
+        self.kept: tuple[Any, Any] = (None, None)
+        self.error: BaseException | None = None
+
+
+class Baton:
+    """Owns the threads of one round: who runs, and who is next.
+
+    A thread that waits for a lock which another one holds is found out by looking at it, and passed over until it moves.
+
+    Args of the constructor:
+        worker: Whose current execution and sink change with the thread.
+        seed: Chooses the interleaving; 0 hands over at every line, in turn.
+    """
+
+    def __init__(self, worker: "Hosting", seed: int) -> None:
+        self._worker = worker
+        self._random = Random(seed)
+        self._in_turn = seed == 0
+        self._strands: list[_Strand] = []
+        self._mutex = threading.Lock()
+        self._moved = _shut()
+        self._known: dict[int, _Strand] = {}
+        self._holder: _Strand | None = None
+        self._last = -1
+        self._over = False
+        self.running = False
+
+    def add(self, work: Callable[[], Any]) -> None:
+        """Let a thread of its own do some work once all of them run."""
+        self._strands.append(_Strand(work))
+
+    def run(self) -> None:
+        """Run all threads to their end.
+
+        Raises:
+            Stuck: When they wait for each other.
+        """
+        outer = self._worker.current, self._worker.recorder.sink
+        self.running = True
+        for number, strand in enumerate(self._strands, 1):
+            strand.thread = threading.Thread(target=self._live, args=(strand,), name=f"jobs-thread-{number}", daemon=True)
+            strand.thread.start()
+        try:
+            while any(not strand.done for strand in self._strands):
+                self._switch(self._next())
+        finally:
+            self._abandon()
+            self._worker.current, self._worker.recorder.sink = outer
+            self.running = False
+        for strand in self._strands:
+            if strand.error is not None:
+                raise strand.error
+
+    # In the threads
+
+    def pause(self) -> None:
+        """Stand before a line of project code, where another thread may come first."""
+        strand = self._mine()
+        if strand is not None and (strand is not self._holder or self._in_turn or self._random.random() < 0.5):
+            self._hand_over(strand)
+
+    def sleep(self, length: float) -> bool:
+        """Let the other threads run while this one sleeps; return whether this is one of the threads."""
+        strand = self._mine()
+        if strand is None:
+            return False
+        strand.wakes = self._worker.clock.now + timedelta(seconds=length)
+        self._hand_over(strand)
+        return True
+
+    def _mine(self) -> _Strand | None:
+        return self._known.get(get_ident())
+
+    def _live(self, strand: _Strand) -> None:
+        self._known[get_ident()] = strand
+        strand.go.acquire()
+        try:
+            if not self._over:
+                strand.work()
+        except Abandoned:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again where the round was begun
+            strand.error = error
+        finally:
+            with self._mutex:
+                strand.done = True
+                self._let_go(strand)
+
+    def _hand_over(self, strand: _Strand) -> None:
+        if self._over:
+            self._end(strand)
+            return
+        with self._mutex:
+            strand.waits = True
+            if strand is self._holder:
+                strand.kept = self._worker.current, self._worker.recorder.sink
+            self._let_go(strand)
+        strand.go.acquire()
+        if self._over:
+            self._end(strand)
+
+    @staticmethod
+    def _end(strand: _Strand) -> None:
+        # Once only: raised again on the way out, at the line of a `with`, it would keep the lock from being let go.
+        if not strand.ended:
+            strand.ended = True
+            raise Abandoned
+
+    def _let_go(self, strand: _Strand) -> None:
+        if strand is self._holder:
+            self._holder = None
+            self._moved.release()
+
+    # In the thread that began the round
+
+    def _next(self) -> _Strand:
+        """Choose who runs, letting time pass when all who could run sleep."""
+        still, before = 0, self._stances()
+        while True:
+            waiting = [strand for strand in self._strands if strand.waits and not strand.done]
+            now = self._worker.clock.now
+            ready = [strand for strand in waiting if strand.wakes is None or strand.wakes <= now]
+            if ready:
+                return self._chosen(ready)
+            wakes = min((strand.wakes for strand in waiting if strand.wakes is not None), default=None)
+            under_way = len(waiting) < sum(not strand.done for strand in self._strands)
+            if wakes is not None and (not under_way or still >= SURE):
+                self._worker.clock.move_to(wakes)
+                continue
+            if not waiting and not under_way:
+                return self._strands[0]
+            self._moved.acquire(timeout=GLANCE)
+            stances = self._stances()
+            still = still + 1 if stances == before else 0
+            before = stances
+            if still * GLANCE > PATIENCE:
+                raise Stuck(self._places())
+
+    def _chosen(self, ready: list[_Strand]) -> _Strand:
+        numbers = [self._strands.index(strand) for strand in ready]
+        if self._in_turn:
+            number = next((each for each in numbers if each > self._last), numbers[0])
+        else:
+            number = self._random.choice(numbers)
+        self._last = number
+        return self._strands[number]
+
+    def _switch(self, strand: _Strand) -> None:
+        """Let one thread run until it hands over, ends, or waits for another one."""
+        if strand.done:
+            return
+        self._worker.current, self._worker.recorder.sink = strand.kept
+        with self._mutex:
+            self._holder, strand.waits, strand.wakes = strand, False, None
+        strand.go.release()
+        still, before = 0, None
+        while not self._moved.acquire(timeout=GLANCE):
+            stance = self._stance(strand)
+            still = still + 1 if stance == before else 0
+            before = stance
+            if still >= STILL:
+                with self._mutex:
+                    if self._holder is strand:
+                        strand.kept = self._worker.current, self._worker.recorder.sink
+                        self._holder = None
+                        return
+
+    def _stances(self) -> list[Any]:
+        return [None if strand.done else self._stance(strand) for strand in self._strands]
+
+    @staticmethod
+    def _stance(strand: _Strand) -> Any:
+        frame = sys._current_frames().get(strand.thread.ident)
+        return None if frame is None else (id(frame), frame.f_lasti)
+
+    def _places(self) -> list[str]:
+        source, running, found = self._worker.source, sys._current_frames(), []
+        for strand in self._strands:
+            if not strand.done:
+                for frame in places(running.get(strand.thread.ident), None):
+                    if source.is_project(frame.f_code.co_filename):
+                        found.append(source.label(frame.f_code.co_filename, frame.f_lineno))
+                        break
+        return found
+
+    def _abandon(self) -> None:
+        """Let no thread outlive its round: those that wait for each other are freed, and stopped at their next line."""
+        self._over = True
+        alive = [strand for strand in self._strands if strand.thread is not None and not strand.done]
+        for strand in alive:
+            if strand.go.locked():
+                strand.go.release()
+        for _ in range(len(alive)):
+            running = sys._current_frames()
+            for strand in alive:
+                if not strand.done:
+                    frames = list(places(running.get(strand.thread.ident), None))
+                    let_go(held_locks(frames, self._worker.source.is_project))
+                    strand.thread.join(0.05)
+        for strand in self._strands:
+            if strand.thread is not None:
+                strand.thread.join(0.05)
