@@ -130,8 +130,7 @@ class Hosting:
         """Return the execution whose kill took only the pool's child."""
         execution = getattr(getattr(error, "trace", None), "owner", None)
         if isinstance(execution, Execution) and execution.child_only:
-            execution.trace.close()
-            self.on_death()
+            execution.trace.close(self.on_death)
             return execution
         return None
 

@@ -62,8 +62,8 @@ class Monitoring:
         monitoring.set_events(tool, monitoring.events.PY_START | monitoring.events.PY_RESUME)
 
     def rest(self) -> None:
-        """Look no more at lines, when no run is left that wants them."""
-        if any(trace.on_line is not None for trace in self._traces.values()):
+        """Look no more at lines, when no run is left that wants them, and nobody dead who could go on."""
+        if any(trace.dead or trace.on_line is not None for trace in self._traces.values()):
             return
         for code in (*self._seen, *self._condemned):
             self._monitoring.set_local_events(self._tool, code, 0)
@@ -133,7 +133,9 @@ class Monitoring:
                 trace.importing = True
             elif code not in self._seen:
                 self._seen.add(code)
-                self._monitoring.set_local_events(self._tool, code, self._monitoring.events.LINE)
+                events = self._monitoring.events
+                more = events.INSTRUCTION if code in self._condemned else 0
+                self._monitoring.set_local_events(self._tool, code, events.LINE | more)
         return None
 
     def _throw(self, code: CodeType, offset: int, error: BaseException) -> None:

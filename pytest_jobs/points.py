@@ -85,14 +85,21 @@ class Trace:
         if self.dead or trace.dead:
             raise Killed(self if self.dead else trace)
 
-    def close(self) -> None:
-        """Let go: from here on project code runs again."""
+    def close(self, bury_world: Callable[[], None] = lambda: None) -> None:
+        """Let go: from here on project code runs again.
+
+        Args:
+            bury_world: Does to connections and the like what the end of a process does to them.
+        """
         if not self._open:
             return
         self._open = False
         assert self._remains is not None
         if self.dead:
+            self._remains.unlock()
             self.watch.left += stop_threads(self)
+            with self.watch.apart():
+                bury_world()
             self._remains.clear(self.watch.source.is_project)
         self._remains.release()
         self.watch.leave(self, self._outer)
@@ -177,6 +184,17 @@ class Watch:
     def condemn(self, frames: list[FrameType]) -> None:
         """Let no frame of a dead task run on."""
         self._lines.condemn(frames)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Let the calling thread work for nobody for a while."""
+        thread = get_ident()
+        there = self.traces.pop(thread, None)
+        try:
+            yield
+        finally:
+            if there is not None:
+                self.traces[thread] = there
 
     @contextmanager
     def inside(self, trace: Trace) -> Iterator[None]:

@@ -92,6 +92,10 @@ class Remains:
         self._quiet.__enter__()
         warnings.simplefilter("ignore")
 
+    def unlock(self) -> None:
+        """Let go of the locks in memory that the dead task held, so that its threads come to their end."""
+        let_go(self._locks)
+
     def clear(self, is_project: Callable[[str], bool]) -> None:
         """Free what is left of the dead task, as long as none of its code can run."""
         for made in self._made():
@@ -103,7 +107,7 @@ class Remains:
         gc.collect() if INCREMENTAL else gc.collect(1)
         for file, descriptor in self._files:
             _join_again(file(), descriptor)
-        let_go(self._locks)
+        self.unlock()
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._signals.items():
                 if signal.getsignal(number) is not handler and handler is not None:

@@ -3,8 +3,9 @@
 import ctypes
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import wraps
 from threading import get_ident
 from types import FrameType
@@ -94,15 +95,8 @@ def stop_threads(trace: "Trace") -> list[str]:
 
     A thread that only waits for work, as those of a pool do, belongs to the process and is let go.
     """
-    busy = [thread for thread in trace.threads if thread.ident not in {None, get_ident()}]
-    for round_number in range(TRIES):
-        busy = [thread for thread in busy if thread.is_alive() and _place(trace, thread) is not None]
-        if not busy:
-            break
-        if round_number == TRIES // 2:
-            for thread in busy:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Killed))
-        busy[0].join(GRACE / TRIES)
+    with _untraced():
+        busy = _wait_for(trace)
     for thread in trace.threads:
         if thread not in busy and thread.ident is not None and thread.ident != get_ident():
             trace.watch.traces.pop(thread.ident, None)
@@ -113,6 +107,48 @@ def stop_threads(trace: "Trace") -> list[str]:
             where = trace.watch.source.label(frame.f_code.co_filename, frame.f_lineno)
             left.append(f"the thread {thread.name!r} still waits at {where}")
     return left
+
+
+def _wait_for(trace: "Trace") -> list[threading.Thread]:
+    """Wait for the threads of a dead task, and raise in those that take their time; return those that go on nevertheless."""
+    busy = [thread for thread in trace.threads if thread.ident not in {None, get_ident()}]
+    for round_number in range(TRIES):
+        busy = [thread for thread in busy if thread.is_alive() and _place(trace, thread) is not None]
+        if not busy:
+            break
+        if round_number == TRIES // 2:
+            for thread in busy:
+                _raise_in(thread.ident, Killed)
+        busy[0].join(GRACE / TRIES)
+    if LOOPS and round_number >= TRIES // 2:
+        for thread in busy:
+            _raise_in(thread.ident, None)
+        with suppress(Killed):
+            _raise_in(get_ident(), Killed)
+            while True:
+                pass
+    return busy
+
+
+# On Python 3.11 a function that is called where somebody traces never begins while an error waits for another thread.
+LOOPS = sys.version_info < (3, 12)
+
+
+def _raise_in(thread: int | None, kind: type[BaseException] | None) -> None:
+    raised = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread or 0), raised)
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    before = sys.gettrace()
+    if LOOPS:
+        sys.settrace(None)
+    try:
+        yield
+    finally:
+        if LOOPS:
+            sys.settrace(before)
 
 
 def _place(trace: "Trace", thread: threading.Thread) -> FrameType | None:

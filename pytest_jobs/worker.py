@@ -192,7 +192,6 @@ class Worker(Hosting):
             execution = self._killed_by(error)
             if execution is None:
                 raise
-        self.on_death()
         self.restart(kill=not execution.graceful)
         if execution.hung:
             raise AssertionError(hung(execution.entry.name, execution.hung))
@@ -209,15 +208,14 @@ class Worker(Hosting):
         else:
             self.queue.shutdown()
 
-    @staticmethod
-    def _killed_by(error: BaseException) -> "Execution | None":
+    def _killed_by(self, error: BaseException) -> "Execution | None":
         if not error.__class__.__module__.startswith("pytest_jobs."):
             return None
         trace = getattr(error, "trace", None)
         execution = getattr(trace, "owner", None)
         if trace is not None and execution is not None:
             error.__traceback__ = None
-            trace.close()
+            trace.close(self.on_death)
         return execution if isinstance(execution, Execution) else None
 
     def overlap(self, execution: Execution) -> None:

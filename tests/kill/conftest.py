@@ -27,11 +27,12 @@ class Cemetery:
         self.seen = []
         self.at_death = []
         self.noise = []
+        self.witness = lambda: list(self.seen)
         kill = Trace.kill
 
         def dying(trace):
             if not trace.dead:
-                self.at_death.append(list(self.seen))
+                self.at_death.append(self.witness())
             kill(trace)
 
         monkeypatch.setattr(Trace, "kill", dying)
@@ -87,6 +88,8 @@ class Cemetery:
                 if len(job.attempts) == 1:
                     break
                 self.check(job, whole)
+            for pool in getattr(sys.modules[function.__module__], "shared", ()):
+                pool.shutdown()
         return number - 1
 
 

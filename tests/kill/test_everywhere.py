@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 HOSTILE = Path(__file__).resolve().parent / "hostile"
 
 
+@cache
 def load(name):
     """Load a module of hostile tasks."""
     spec = importlib.util.spec_from_file_location(f"hostile_{name}", HOSTILE / f"{name}.py")
@@ -17,7 +19,10 @@ def load(name):
     return module
 
 
-@pytest.mark.parametrize("task", load("plain").TASKS, ids=lambda task: task.__name__)
+TASKS = [task for name in ("plain", "loops", "threaded") for task in load(name).TASKS]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.__module__.removeprefix('hostile_')}-{task.__name__}")
 def test_no_cleanup_runs(cemetery, task):
     """Whatever would catch the kill, or clean up after it, never runs."""
     assert cemetery.kill_everywhere(task) >= 3
