@@ -230,6 +230,10 @@ def _verdict(
     if found.closed:
         places = "one point" if found.closed == 1 else f"{found.closed} points"
         said.append(f"{node}: overlap was not tried at {places} inside an open transaction")
+    if not judgement.failure and not implied and not any(
+        run.world is not None and (run.world.effects or run.world.state) for run in (own, *found.runs)
+    ):
+        said.append(f"{node}: no probe saw anything that its jobs did, so only their results were compared")
     nothing = [*found.vacuous, *found.missed]
     said += [f"{node}: {', '.join(nothing)} found nothing to do"] if nothing else []
     return judgement.failure, tuple(warned), tuple(said), judgement.failing

@@ -350,3 +350,20 @@ def test_the_help_shows_the_signature(suite):
     """`pytest --markers` names every argument with its default."""
     result = suite.run("", "--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.idempotent(*schedules, ignore=(), tasks=(), max_schedules=None): *"])
+
+
+def test_nothing_was_seen(suite):
+    """A pass that rests on results alone says so."""
+    result = suite.run("""
+@pytest.mark.idempotent
+def test_unseen(jobs):
+    jobs.run(charge, 7)
+
+@pytest.mark.idempotent
+def test_seen(jobs):
+    jobs.watch(charged)
+    jobs.run(charge_once, 7)
+""")
+    result.assert_outcomes(passed=2)
+    told = "test_shop.py::test_unseen: no probe saw anything that its jobs did, so only their results were compared"
+    assert [line for line in result.outlines if "no probe saw" in line] == [told]
