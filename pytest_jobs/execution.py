@@ -156,20 +156,19 @@ class Execution:
 
     def sleep(self, length: float) -> None:
         """Let virtual time pass in the task; the earlier of its time limits (seconds) strikes first."""
-        clock = self.worker.clock
         soft, hard = self.limits
-        waited = clock.timestamp - self.started
+        waited = self.worker.clock.timestamp - self.started
         ends = waited + length
         if soft is not None and not self.soft_struck and ends >= soft and (hard is None or soft <= hard):
             self.soft_struck = True
-            clock.advance(max(soft - waited, 0.0))
+            self.worker.pass_time(max(soft - waited, 0.0))
             raise self.worker.queue.soft_limit(soft)
         if hard is not None and ends >= hard:
-            clock.advance(max(hard - waited, 0.0))
+            self.worker.pass_time(max(hard - waited, 0.0))
             self.timed_out = hard
             self.kill(self.fault or f"its time limit of {hard:g} s struck", child=True)
         if self.worker.baton is None or not self.worker.baton.sleep(length):
-            clock.advance(length)
+            self.worker.pass_time(length)
 
     def stop(self) -> None:
         """Be stopped by a cold shutdown: the process ends here, and closes its connections in order."""

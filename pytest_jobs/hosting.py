@@ -1,6 +1,7 @@
 """What happens inside a delivery: the worker's answers to the queue's adapter, and what it writes down."""
 
 from collections.abc import Callable, Hashable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from pytest_jobs.baton import Baton
@@ -79,6 +80,16 @@ class Hosting:
         """Deliver the running message again, to its end, while the first delivery stands still."""
         raise NotImplementedError
 
+    def pass_time(self, length: float) -> None:
+        """Let virtual time pass while a task runs; brokers hand out again what lies unacknowledged too long."""
+        until = self.clock.now + timedelta(seconds=length)
+        while (due := self.queue.redelivery_due()) is not None and due <= until:
+            if due > self.clock.now:
+                self.clock.move_to(due)
+            self.queue.redeliver_due(due)
+        if until > self.clock.now:
+            self.clock.move_to(until)
+
     def _signature(self) -> Hashable:
         with self.recorder.paused():
             return self.signatures()
@@ -150,7 +161,7 @@ class Hosting:
             outcome = execution.run(run)
         finally:
             self.current, self.recorder.sink = outer, kept
-        if execution.attempt.outcome == "succeeded" and execution.disturbed and not entry.duplicate and self.route.doubles:
+        if outcome.outcome == "succeeded" and execution.entered and execution.disturbed and not entry.duplicate and self.route.doubles:
             self._again.append(self._another(entry.last))
         return outcome
 

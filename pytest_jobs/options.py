@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "configured", "declare"]
 __tracebackhide__ = True
 
-BROKERS = ("auto", "redis", "memory")
+BROKERS = ("auto", "redis", "rabbitmq", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Options:
 
     Attributes:
         app: A Celery app or `"module:attribute"`; None takes over every live app.
-        broker: `auto` (by the app's own URL), `redis` or `memory`: whose rules apply.
+        broker: `auto` (by the app's own URL), `redis`, `rabbitmq` or `memory`: whose rules apply.
         schedules: The kinds a bare `idempotent` marker stands for.
         max_schedules: The most schedules explored in one test.
         start: The instant the virtual clock starts at; None for now.
@@ -146,7 +146,7 @@ def configured(config: "pytest.Config") -> Options:
 def declare(parser: "pytest.Parser") -> None:
     """Declare the ini keys and the command line."""
     parser.addini("jobs_app", 'the Celery app, "module:attribute"; default: every live app', default="")
-    parser.addini("jobs_broker", "whose rules apply: auto, redis or memory", default="auto")
+    parser.addini("jobs_broker", "whose rules apply: auto, redis, rabbitmq or memory", default="auto")
     parser.addini("jobs_schedules", "the kinds of schedules a bare idempotent marker stands for", type="args", default=["twice"])
     parser.addini("jobs_max_schedules", "the most schedules explored in one test", default="256")
     parser.addini("jobs_start", "the instant the virtual clock starts at, ISO; default: now", default="")

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from pytest_jobs.errors import RunawayJobs
 from pytest_jobs.ledger import Entry
-from pytest_jobs.queues.base import Envelope
 from pytest_jobs.render import runaway as words
 from pytest_jobs.timeline import lines
 
@@ -14,10 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["runaway", "why_never"]
 
 
-def runaway(worker: "Hosting", reason: str, envelope: Envelope | None) -> RunawayJobs:
+def runaway(worker: "Hosting", reason: str, job_id: str | None) -> RunawayJobs:
     """Make the error that shows the loop which keeps jobs going."""
     waiting = [entry for entry in worker.ledger.entries.values() if entry.copies and entry.state is None]
-    name = envelope.name if envelope is not None else (waiting[0].name if waiting else "?")
+    entry = worker.ledger.entries.get(job_id or "")
+    name = entry.name if entry is not None else (waiting[0].name if waiting else "?")
     scheduled = [_scheduled_line(entry) for entry in waiting[:5]]
     return RunawayJobs(words(reason, name, len(waiting), lines(worker, last=6), scheduled))
 

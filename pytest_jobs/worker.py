@@ -21,6 +21,8 @@ __all__ = ["Worker"]
 __tracebackhide__ = True
 
 MOST_OF_ONE_JOB = 1_000
+MOST_KILLS = 100
+DEATHS = ("killed", "worker lost", "timed out")
 YEAR = timedelta(days=366)
 
 
@@ -149,6 +151,10 @@ class Worker(Hosting):
     def _step(self, call: Call) -> bool:
         """Do one thing that is due now; return whether there was one."""
         now = self.clock.now
+        received = self.queue.take_received()
+        if received is not None:
+            self._carry_out(call, *received)
+            return True
         for item in [item for item in self._postponed if item[0] <= now]:
             self._postponed.remove(item)
             self.queue.put(item[1])
@@ -163,12 +169,6 @@ class Worker(Hosting):
         return True
 
     def _deliver(self, call: Call, envelope: Envelope) -> None:
-        call.deliveries += 1
-        seen = call.seen[envelope.id] = call.seen.get(envelope.id, 0) + 1
-        if call.deliveries > call.most:
-            raise runaway(self, f"{MOST_DELIVERIES:,} deliveries in one call", envelope)
-        if seen > MOST_OF_ONE_JOB:
-            raise runaway(self, f"{seen - 1:,} deliveries of one job in one call", envelope)
         struck = self.faults.on_delivery(envelope)
         if struck is not None:
             self._strike(struck.kind, struck, envelope)
@@ -177,12 +177,31 @@ class Worker(Hosting):
         if envelope.id in self.marked:
             self.marked.discard(envelope.id)
             envelope = self.queue.marked(envelope)
-        self._alive(lambda: self.queue.deliver(envelope))
+        self._carry_out(call, envelope.id, lambda: self.queue.deliver(envelope))
+
+    def _carry_out(self, call: Call, job_id: str, work: Callable[[], Any]) -> None:
+        call.deliveries += 1
+        seen = call.seen[job_id] = call.seen.get(job_id, 0) + 1
+        if call.deliveries > call.most:
+            raise runaway(self, f"{MOST_DELIVERIES:,} deliveries in one call", job_id)
+        if seen > MOST_OF_ONE_JOB:
+            raise runaway(self, f"{seen - 1:,} deliveries of one job in one call", job_id)
+        self._alive(work)
+        if self._is_poison(job_id):
+            raise runaway(self, f"a poison message: it killed its worker {MOST_KILLS} times and came again each time", job_id)
         if self.stopping:
             self.restart(kill=self.stopping == "kill")
         for again in self._again:
             self.queue.put(again, front=True)
         self._again.clear()
+
+    def _is_poison(self, job_id: str) -> bool:
+        """Whether a job's last attempts all killed their worker, and nothing counts them."""
+        entry = self.ledger.entries.get(job_id)
+        if entry is None or len(entry.attempts) < MOST_KILLS or entry.attempts[-1].outcome not in DEATHS:
+            return False
+        last = entry.attempts[-MOST_KILLS:]
+        return bool(entry.copies) and all(each.outcome in DEATHS and each.retries == last[0].retries for each in last)
 
     def _alive(self, work: Callable[[], Any]) -> bool:
         """Let the worker work; when a kill takes it down, let a fresh one follow."""

@@ -144,6 +144,15 @@ class Queue(Protocol):
     def run_due(self, now: datetime) -> bool:
         """Do what is due: redeliver what lay unacknowledged too long, run what waited for its time."""
 
+    def redelivery_due(self) -> datetime | None:
+        """Return the first instant at which a broker redelivers what lay unacknowledged too long, None for never."""
+
+    def redeliver_due(self, now: datetime) -> None:
+        """Redeliver what lay too long while a task runs: the busy worker receives it."""
+
+    def take_received(self) -> tuple[str, Callable[[], None]] | None:
+        """Return the job, and how to begin it, of the next message that was received while a task ran."""
+
     def decode(self, raw: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments a message carries."""
 

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from math import ceil
 from queue import Empty
 from typing import Any
 
@@ -24,13 +23,12 @@ from pytest_jobs.queues.celery_beat import VirtualBeat
 from pytest_jobs.queues.celery_beat import run as run_beats
 from pytest_jobs.queues.celery_bodies import Bodies
 from pytest_jobs.queues.celery_messages import applied, decoded, envelope_of
+from pytest_jobs.queues.celery_redelivery import Redelivery
 from pytest_jobs.queues.celery_servers import RedisServer, Server
 from pytest_jobs.queues.celery_worker import AppWorker
 
 __all__ = ["CeleryQueue"]
 __tracebackhide__ = True
-
-RESTORE_INTERVAL = 10.0  # seconds between kombu's looks at unacknowledged Redis messages (unacked_restore_interval)
 
 
 class CeleryQueue:
@@ -43,15 +41,14 @@ class CeleryQueue:
         self._stack = ExitStack()
         self._workers: dict[int, AppWorker] = {}
         self._owners: dict[str, Any] = {}
-        self._unacked: dict[str, tuple[datetime, Server]] = {}
         self.bodies = Bodies()
         self._beats: list[VirtualBeat] = []
         self.outage: Callable[[str], None] = lambda operation: None
 
     def start(self, host: Host) -> None:
         self.host = self.bodies.host = host
-        self._began = self._now()
         self.takeover = Takeover(self, host, self._broker, self._now)
+        self._redelivery = Redelivery(self._now(), self.takeover.courier)
         self._stack.enter_context(self.takeover)
         self._stack.callback(self.bodies.restore)
         for signal, receiver in (
@@ -84,13 +81,20 @@ class CeleryQueue:
         envelope = envelope_of(server, queue, message, raw)
         if envelope is not None:
             self.host.put(envelope)
+            self._redelivery.put(envelope)
 
     def on_settle(self, tag: str, how: str) -> None:
-        self._unacked.pop(tag, None)
+        self._redelivery.release(tag)
         self.host.settled(tag, how)
+
+    def on_dead(self, job_id: str | None) -> None:
+        self.host.ended(job_id or "", "rejected", None)
 
     def on_broker(self, operation: str) -> None:
         self.outage(operation)
+
+    def consumes(self, server: Server, queue: str) -> bool:
+        return any(queue in app.amqp.queues for app in self._consumers(server))
 
     # Messages
 
@@ -146,6 +150,8 @@ class CeleryQueue:
                 envelope = envelope_of(server, queue, message, raw)
                 if envelope is not None:
                     return replace(envelope, payload=message)
+                for app in self._consumers(server)[:1]:  # which logs and rejects what is no task's
+                    self.worker_of(app).receive("", queue, message)
         return None
 
     def put(self, envelope: Envelope, *, front: bool = False) -> None:
@@ -172,9 +178,9 @@ class CeleryQueue:
     def deliver(self, envelope: Envelope) -> None:
         if envelope.payload is None:
             envelope = replace(envelope, payload=loads(envelope.raw))
-        self._unacked[envelope.tag] = (self._now(), envelope.broker)
+        self._redelivery.hold(envelope.tag, self._now(), envelope.broker, envelope.queue)
         self.host.fetched(envelope)
-        self.worker_of(self._consumer_of(envelope)).deliver(envelope)
+        self.worker_of(self._consumer_of(envelope)).receive(envelope.tag, envelope.queue, envelope.payload)
 
     def _consumer_of(self, envelope: Envelope) -> Any:
         """Choose the app whose worker takes a message: its publisher's when that knows the task."""
@@ -183,9 +189,12 @@ class CeleryQueue:
         owner = self._owners.get(envelope.id)
         if owner is not None and envelope.name in owner.tasks:
             return owner
-        here = [app for app in self._apps() if app.finalized and self.takeover.server_of(app) is envelope.broker]
+        here = self._consumers(envelope.broker)
         knowing = [app for app in here if envelope.name in app.tasks]
         return (knowing or [owner] if owner is not None else knowing or here or [_state.get_current_app()])[0]
+
+    def _consumers(self, server: Server) -> list[Any]:
+        return [app for app in self._apps() if app.finalized and self.takeover.server_of(app) is server]
 
     def worker_of(self, app: Any) -> AppWorker:
         worker = self._workers.get(id(app))
@@ -230,14 +239,14 @@ class CeleryQueue:
         return error
 
     def kill(self) -> None:
-        for worker in list(self._workers.values()):
-            worker.die()
-        self._workers.clear()
-        self.takeover.forget_run_state()
+        self._end(AppWorker.die)
 
     def shutdown(self) -> None:
+        self._end(AppWorker.end)
+
+    def _end(self, how: Callable[[AppWorker], None]) -> None:
         for worker in list(self._workers.values()):
-            worker.end()
+            how(worker)
         self._workers.clear()
         self.takeover.forget_run_state()
 
@@ -247,37 +256,35 @@ class CeleryQueue:
     # Time
 
     def next_due(self) -> datetime | None:
-        due = [worker.timer.next_due() for worker in self._workers.values()]
-        due += [self._visible_at(since, server) for since, server in self._unacked.values()]
+        due = [self._redelivery.next_due(), *(worker.timer.next_due() for worker in self._workers.values())]
         return min((instant for instant in due if instant is not None), default=None)
 
-    def _visible_at(self, since: datetime, server: Server) -> datetime | None:
-        """When kombu's next look at unacknowledged messages finds one delivered at `since` overdue."""
-        if not isinstance(server, RedisServer):
-            return None
-        timeout = self.takeover.courier(server).visibility_timeout
-        passed = (since - self._began).total_seconds() + timeout
-        return self._began + timedelta(seconds=ceil(passed / RESTORE_INTERVAL) * RESTORE_INTERVAL)
-
     def run_due(self, now: datetime) -> bool:
-        overdue = [
-            server for since, server in self._unacked.values() if (self._visible_at(since, server) or _NEVER) <= now
-        ]
-        for server in dict.fromkeys(overdue):
-            self.takeover.courier(server).qos.restore_visible(num=len(self._unacked) + 10, interval=1)
+        overdue = self._redelivery.run_due(now, self._close_channel)
         for worker in list(self._workers.values()):
-            entry = worker.timer.take_due(now)
-            if entry is not None:
-                if not entry.cancelled:
-                    worker.tag = self._tag_of(entry)
-                    entry()
+            if worker.run_due(now):
                 return True
-        return bool(overdue)
+        return overdue
 
-    @staticmethod
-    def _tag_of(entry: Any) -> str:
-        request = entry.args[0] if entry.args else None
-        return str(getattr(getattr(request, "message", None), "delivery_tag", ""))
+    def redelivery_due(self) -> datetime | None:
+        return self._redelivery.next_due()
+
+    def redeliver_due(self, now: datetime) -> None:
+        self._redelivery.run_due(now, self._close_channel)
+        for envelope in self._redelivery.restored:
+            if self.takeover.courier(envelope.broker).remove(envelope.queue, envelope.raw):
+                worker = self.worker_of(self._consumer_of(envelope))
+                with worker.busy():
+                    self.deliver(envelope)
+
+    def take_received(self) -> tuple[str, Callable[[], None]] | None:
+        received = (worker.take_received() for worker in self._workers.values())
+        return next((each for each in received if each is not None), None)
+
+    def _close_channel(self, tag: str) -> None:
+        for worker in self._workers.values():
+            if worker.holds(tag):
+                worker.lose_channel()
 
     # What Celery tells by signals
 
@@ -291,6 +298,3 @@ class CeleryQueue:
     def _on_rejected(self, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
         if isinstance(message.headers, dict) and "id" in message.headers:
             self.host.ended(message.headers["id"], "rejected", exc)
-
-
-_NEVER = datetime.max.replace(tzinfo=UTC)

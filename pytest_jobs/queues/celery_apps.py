@@ -19,13 +19,14 @@ from kombu import Connection, pools
 from pytest_jobs.queues.base import Host
 from pytest_jobs.queues.celery_eager import Eager
 from pytest_jobs.queues.celery_results import Waiter, backend_for
-from pytest_jobs.queues.celery_servers import MemoryServer, RedisServer, Server
+from pytest_jobs.queues.celery_servers import MemoryServer, RabbitServer, RedisServer, Server
 from pytest_jobs.queues.celery_transport import transport_class
 
 __all__ = ["Takeover"]
 __tracebackhide__ = True
 
 REDIS_TRANSPORTS = ("redis", "rediss", "sentinel")
+RABBITMQ_TRANSPORTS = ("amqp", "amqps", "pyamqp", "librabbitmq")
 CACHES = ("_pool", "_backend_cache")
 RUN_STATE = (
     "requests", "reserved_requests", "active_requests", "scheduled_requests", "successful_requests", "total_count",
@@ -101,7 +102,8 @@ class Takeover:
             return self._redis_server(host if "://" in host else f"redis://{host}:{connection.port or 6379}", connection)
         port = f":{connection.port}" if connection.port else ""
         name = f"{scheme}://{host}{port}/{(connection.virtual_host or '').strip('/')}"
-        return self._known(name, MemoryServer, connection)
+        rabbitmq = scheme in RABBITMQ_TRANSPORTS if self._broker == "auto" else self._broker == "rabbitmq"
+        return self._known(name, RabbitServer if rabbitmq else MemoryServer, connection)
 
     def _redis_server(self, url: str, connection: Connection | None = None) -> RedisServer:
         parsed = urlparse(url.split(";")[0])

@@ -43,7 +43,7 @@ class Apart:
                 store.update(stores.get(name, {}))
             for courier in takeover._couriers.values():
                 courier.qos._delivered.clear()
-            queue._unacked.clear()
+            queue._redelivery.clear()
             queue._owners, queue.outage = owners, outage
             queue._beats[:] = beats
             for task, *_ in queue.bodies.led.values():
@@ -86,6 +86,7 @@ class Apart:
 def _empty(worker: AppWorker) -> None:
     """Let a worker forget every message that it holds."""
     worker.timer.clear()
+    worker.consumer.pool.flush()
     worker.channel.qos._delivered.clear()
     worker.channel.qos._dirty.clear()
     worker.consumer.perform_pending_operations()

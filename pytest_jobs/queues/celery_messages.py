@@ -38,19 +38,34 @@ def applied(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options
 
 def decoded(message: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and keyword arguments of a message, whatever serializer wrote them."""
-    body, encoding = message["body"], message["properties"].get("body_encoding")
-    data = Base64().decode(body) if encoding == "base64" else body
-    payload = serialization.loads(data, message["content-type"], message["content-encoding"], accept=None)
+    payload = _payload(message)
     if isinstance(payload, dict):
         return tuple(payload.get("args") or ()), dict(payload.get("kwargs") or {})
     args, kwargs, _embed = payload
     return tuple(args), dict(kwargs)
 
 
+def _payload(message: dict[str, Any]) -> Any:
+    body, encoding = message["body"], message["properties"].get("body_encoding")
+    data = Base64().decode(body) if encoding == "base64" else body
+    return serialization.loads(data, message["content-type"], message["content-encoding"], accept=None)
+
+
+def _protocol_1(message: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a message of task protocol 1 says in its body."""
+    try:
+        payload = _payload(message)
+    except Exception:  # noqa: BLE001 - what nobody can decode is no task's message
+        return None
+    return payload if isinstance(payload, dict) and "id" in payload and "task" in payload else None
+
+
 def envelope_of(server: Server, queue: str, message: dict[str, Any], raw: str) -> Envelope | None:
     """Read a message; None when it is no task's."""
     headers, properties = message["headers"], message["properties"]
     if not isinstance(headers, dict) or "id" not in headers or "task" not in headers:
+        headers = _protocol_1(message)
+    if headers is None:
         return None
     eta = headers.get("eta")
     if isinstance(eta, str):

@@ -12,7 +12,7 @@ import redis
 from kombu.transport import virtual
 from redis import ConnectionPool
 
-__all__ = ["Client", "MemoryServer", "RedisServer", "Server"]
+__all__ = ["Client", "MemoryServer", "RabbitServer", "RedisServer", "Server"]
 __tracebackhide__ = True
 
 # fakeredis renamed it, and warns about the old name.
@@ -44,6 +44,17 @@ class Line:
             raise Empty
         return self.messages.popleft()
 
+    def remove(self, raw: str) -> bool:
+        """Take a message out, wherever it lies; return whether it was there."""
+        if raw in self.messages:
+            self.messages.remove(raw)
+            return True
+        rest = [item for item in self.heap if item[2] != raw]
+        found = len(rest) < len(self.heap)
+        self.heap = rest
+        heapq.heapify(self.heap)
+        return found
+
     def __len__(self) -> int:
         return len(self.messages) + len(self.heap)
 
@@ -55,16 +66,35 @@ class Line:
         return iter([*self.messages, *(raw for _, _, raw in self.heap)])
 
 
+CONSUMER_TIMEOUT = 1800.0  # seconds a message may lie unacknowledged before RabbitMQ closes the channel
+
+
 class MemoryServer:
     """One in-memory broker; it redelivers as AMQP does: at once, to the front, with the flag."""
 
     redis = False
+    rabbitmq = False
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.arguments: dict[str, dict[str, Any]] = {}
         self.queues: dict[str, Line] = {}
         self.state = virtual.BrokerState()
         self.known: dict[str, set[str]] = {}
+
+    def consumer_timeout(self, queue: str) -> float | None:
+        """Return how many seconds a message of a queue may lie unacknowledged, None for ever."""
+        return None
+
+
+class RabbitServer(MemoryServer):
+    """One in-memory broker with RabbitMQ's own rules: the consumer timeout, dead-letter exchanges."""
+
+    rabbitmq = True
+
+    def consumer_timeout(self, queue: str) -> float | None:
+        given = self.arguments.get(queue, {}).get("x-consumer-timeout")
+        return CONSUMER_TIMEOUT if given is None else given / 1000
 
 
 class _Setex:

@@ -1,19 +1,16 @@
 """Celery's own worker with five parts replaced: pool, timer, consumer loop; driven one message at a time."""
 
-import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.concurrency.base import BasePool
-from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.consumer import Consumer
 from celery.worker.worker import WorkController
 
-from pytest_jobs.queues.base import Envelope, Host, Outcome
+from pytest_jobs.queues.base import Host
+from pytest_jobs.queues.celery_pool import InProcessPool
 
 __all__ = ["AppWorker"]
 __tracebackhide__ = True
@@ -103,82 +100,6 @@ class VirtualTimer:
         return len(self.entries)
 
 
-class InProcessPool(BasePool):
-    """Runs one execution at a time, in the calling thread, and answers as billiard's pool does."""
-
-    body_can_be_buffer = True
-    host: Host
-    worker: "AppWorker"
-
-    @property
-    def num_processes(self) -> int:
-        return 1
-
-    def _get_info(self) -> dict[str, Any]:
-        return {**super()._get_info(), "max-concurrency": 1, "processes": [os.getpid()]}
-
-    def on_apply(
-        self, target: Any, args: tuple[Any, ...] = (), kwargs: Any = None, callback: Any = None,
-        accept_callback: Any = None, timeout_callback: Any = None, error_callback: Any = None,
-        soft_timeout: float | None = None, timeout: float | None = None, **_: Any,
-    ) -> None:
-        request = args[2]
-        flush = self.worker.consumer.perform_pending_operations
-
-        def run() -> Outcome:
-            accept_callback(os.getpid(), 0.0)
-            # Up to Celery 5.6 acks wait for the loop; an early ack must have left before the body begins.
-            flush()
-            try:
-                with self.worker.current():
-                    result = target(*args, app=self.app)
-            except (Exception, SystemExit):  # noqa: BLE001 - whatever a task raises is its outcome
-                info = ExceptionInfo()
-                error_callback(info)
-                return _outcome(info.exception)
-            except BaseException as error:
-                lost = self.host.survived(error)
-                if lost is None:
-                    raise
-                return self._child_died(lost.timed_out, error_callback, timeout_callback)
-            callback(result)
-            failed, value, _runtime = result
-            return _outcome(value.exception) if failed else Outcome("succeeded")
-
-        redelivered = bool((request.get("delivery_info") or {}).get("redelivered"))
-        limits, tag = (soft_timeout, timeout), self.worker.tag
-
-        def work() -> None:
-            self.host.execute(args[1], request.get("retries") or 0, redelivered, tag, limits, run)
-            flush()
-
-        self.host.apply(work)
-
-    def _child_died(self, limit: float | None, error_callback: Any, timeout_callback: Any) -> Outcome:
-        """Tell the parent that its child is gone, as billiard does: a hard time limit, or a lost process."""
-        try:
-            if limit is not None:
-                raise TimeLimitExceeded(limit) from None
-            raise WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL)") from None
-        except (TimeLimitExceeded, WorkerLostError) as error:
-            error_callback(ExceptionInfo())
-            if limit is not None and timeout_callback is not None:
-                timeout_callback(soft=False, timeout=limit)
-            return Outcome("timed out" if limit is not None else "worker lost", error=error)
-
-
-def _outcome(error: BaseException) -> Outcome:
-    if isinstance(error, ExceptionWithTraceback):
-        error = error.exc
-    if isinstance(error, Retry):
-        return Outcome("retried", error=error.exc if isinstance(error.exc, BaseException) else error)
-    if isinstance(error, Reject):
-        return Outcome("requeued" if error.requeue else "rejected", error=error)
-    if isinstance(error, Ignore):
-        return Outcome("ignored", error=error)
-    return Outcome("worker lost" if isinstance(error, SystemExit) else "failed", error=error)
-
-
 class InProcessConsumer(Consumer):
     """Celery's consumer; its loop only connects, the messages are handed to it one by one."""
 
@@ -237,21 +158,63 @@ class AppWorker:
         self.server = self.channel.server
         self.known = len(app.tasks)
 
-    def deliver(self, envelope: Envelope) -> None:
+    def receive(self, tag: str, queue: str, payload: dict[str, Any]) -> None:
         """Let the consumer receive a message."""
-        self.tag = envelope.tag
+        self.tag = tag
         if len(self.app.tasks) != self.known:
             self.consumer.update_strategies()
             self.known = len(self.app.tasks)
-        if envelope.queue not in self.transport._callbacks:
-            self.consumer.add_task_queue(envelope.queue)
+        if queue not in self.transport._callbacks:
+            self.consumer.add_task_queue(queue)
         self.consumer.perform_pending_operations()
-        self.transport._callbacks[envelope.queue](envelope.payload)
+        self.transport._callbacks[queue](payload)
         self.consumer.perform_pending_operations()
+
+    def run_due(self, now: datetime) -> bool:
+        """Run the first message whose time has come; return whether there was one."""
+        entry = self.timer.take_due(now)
+        if entry is not None and not entry.cancelled:
+            request = entry.args[0] if entry.args else None
+            self.tag = str(getattr(getattr(request, "message", None), "delivery_tag", ""))
+            entry()
+        return entry is not None
 
     def refresh(self) -> None:
         """Let the consumer see options of tasks that were changed."""
         self.consumer.update_strategies()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Receive messages while the only child runs a task: what they ask for begins after it."""
+        self.consumer.pool.busy = True
+        try:
+            yield
+        finally:
+            self.consumer.pool.busy = False
+
+    def take_received(self) -> tuple[str, Callable[[], None]] | None:
+        """Return the job, and how to begin it, of the next message that was received while the child was busy."""
+        if not self.consumer.pool.waiting:
+            return None
+        job_id, tag, execute = self.consumer.pool.waiting.pop(0)
+
+        def begin() -> None:
+            self.tag = tag
+            execute()
+            self.consumer.perform_pending_operations()
+
+        return job_id, begin
+
+    def holds(self, tag: str) -> bool:
+        """Whether this worker holds a message unacknowledged."""
+        self.channel.qos._flush()
+        return tag in self.channel.qos._delivered
+
+    def lose_channel(self) -> None:
+        """Lose the channel, as when RabbitMQ closes it: all that is unacknowledged comes again; a task goes on running."""
+        self.consumer.on_close()
+        self.timer.clear()
+        self.channel.lose_messages()
 
     def die(self) -> None:
         """End as after SIGKILL: nothing is restored, nothing acknowledged by this side."""

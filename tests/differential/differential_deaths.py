@@ -40,18 +40,49 @@ DEDUPLICATED = (
     Scenario("deduplicated, killed in the body", (Job("a", ("kill-worker", "ok"), "late"),), "a0 a0+", {"a": "SUCCESS"}),
 )
 
+ON_REDIS = {"on": ("redis",)}
+
+# Connections that go with what they held: RabbitMQ hands all of it out at once, Redis after the visibility timeout.
+HELD = (
+    Scenario("killed with jobs that wait for their time",
+             (Job("a", options={"countdown": 3}), Job("b", options={"countdown": 3}), Job("c", ("sleep:0.5 kill-worker",))),
+             "a0+ b0+ c0", {"a": "SUCCESS", "b": "SUCCESS", "c": "PENDING"}, any_order=True),
+    Scenario("killed with late jobs that wait for their time",
+             (Job("a", task="late", options={"countdown": 3}), Job("b", ("sleep:0.5 kill-worker", "ok"), "late")),
+             "a0+ b0 b0+", {"a": "SUCCESS", "b": "SUCCESS"}, any_order=True),
+    Scenario("killed with a retry that waits for its time",
+             (Job("a", ("retry:3", "ok")), Job("b", ("kill-worker",), options={"countdown": 1})), "a0 a1+ b0",
+             {"a": "SUCCESS", "b": "PENDING"}, {"a": (3,)}, any_order=True),
+)
+
+# RabbitMQ only: it closes the channel of a message that lies unacknowledged too long; with the channel go all its messages.
+TIMEOUT = 4  # seconds
+ON_RABBITMQ = {"on": ("rabbitmq",)}
+TIMED_OUT = (
+    Scenario("countdown over the consumer timeout", (Job("a", options={"countdown": 10}),), "a0+", {"a": "SUCCESS"}, **ON_RABBITMQ),
+    Scenario("countdown over the consumer timeout, late ack", (Job("a", task="late", options={"countdown": 10}),), "a0+",
+             {"a": "SUCCESS"}, **ON_RABBITMQ),
+    Scenario("countdown below the consumer timeout", (Job("a", options={"countdown": 1}),), "a0", {"a": "SUCCESS"}, **ON_RABBITMQ),
+    Scenario("body over the consumer timeout, late ack", (Job("a", ("sleep:6", "ok"), "late"),), "a0 a0+", {"a": "SUCCESS"},
+             **ON_RABBITMQ),
+    Scenario("body over the consumer timeout, early ack", (Job("a", ("sleep:6",)),), "a0", {"a": "SUCCESS"}, **ON_RABBITMQ),
+    Scenario("all of a channel comes again when it is closed",
+             (Job("a", ("sleep:6", "ok"), "late"), Job("b", options={"countdown": 8})), "a0 a0+ b0+",
+             {"a": "SUCCESS", "b": "SUCCESS"}, ours={"runs": "a0 a0+ b0"}, any_order=True, **ON_RABBITMQ),
+)
+
 # Redis only: copies come while the first one is held or runs.
 VISIBLE = (
-    Scenario("countdown below the visibility timeout", (Job("a", options={"countdown": 1}),), "a0", {"a": "SUCCESS"}),
+    Scenario("countdown below the visibility timeout", (Job("a", options={"countdown": 1}),), "a0", {"a": "SUCCESS"}, **ON_REDIS),
     Scenario("countdown over the visibility timeout", (Job("a", options={"countdown": 5}),), "a0 a0+ a0+", {"a": "SUCCESS"},
-             any_order=True),
+             any_order=True, **ON_REDIS),
     Scenario("countdown over the visibility timeout, late ack", (Job("a", task="late", options={"countdown": 5}),), "a0 a0+ a0+",
-             {"a": "SUCCESS"}, any_order=True),
+             {"a": "SUCCESS"}, any_order=True, **ON_REDIS),
     Scenario("retry over the visibility timeout", (Job("a", ("retry:5", "ok")),), "a0 a1 a1+ a1+", {"a": "SUCCESS"}, {"a": (5,)},
-             any_order=True),
+             any_order=True, **ON_REDIS),
 )
 LONG_LATE = Scenario("body over the visibility timeout, late ack", (Job("a", ("sleep:5", "ok"), "late"),), "a0 a0+ a0+",
-                     {"a": "SUCCESS"})
-LONG_EARLY = Scenario("body over the visibility timeout, early ack", (Job("a", ("sleep:3",)),), "a0", {"a": "SUCCESS"})
+                     {"a": "SUCCESS"}, **ON_REDIS)
+LONG_EARLY = Scenario("body over the visibility timeout, early ack", (Job("a", ("sleep:3",)),), "a0", {"a": "SUCCESS"}, **ON_REDIS)
 ERASED = Scenario("late ack erases the copy that runs", (Job("a", ("sleep:3", "kill-worker", "ok"), "late"),), "a0 a0+",
-                  {"a": "SUCCESS"})
+                  {"a": "SUCCESS"}, **ON_REDIS)

@@ -77,6 +77,7 @@ class Outcome:
         delays: Whole seconds each retry was told to wait.
         values: What each body was handed, for labels that were handed anything.
         left: How many messages still lie in the broker, ready or unacknowledged.
+        dead: How many lie in the queue for dead letters.
     """
 
     runs: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ class Outcome:
     delays: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     left: int = 0
+    dead: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Scenario:
     delays: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     left: int = 0
+    dead: int = 0
     on: tuple[str, ...] = ("redis", "rabbitmq")
     from_version: tuple[int, int] = (5, 3)
     older: Mapping[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
@@ -118,7 +121,7 @@ class Scenario:
 
     def expected(self, broker: str, *, really: bool = False) -> Outcome:
         """Return what must come of it on this broker and this version of Celery, on a real worker or on ours."""
-        told = {name: getattr(self, name) for name in ("runs", "states", "delays", "values", "left")}
+        told = {name: getattr(self, name) for name in ("runs", "states", "delays", "values", "left", "dead")}
         told |= self.amqp if broker == "rabbitmq" else {}
         for version in sorted(self.older, reverse=True):
             if version > CELERY:
@@ -137,6 +140,10 @@ class Scenario:
         return "differential-" + "".join(each if each.isalnum() else "-" for each in self.name)
 
     @property
+    def dead_letters(self) -> str:
+        return f"{self.queue}-dead"
+
+    @property
     def labels(self) -> list[str]:
         return [label for each in self.publish for label in _labels(each)]
 
@@ -145,7 +152,8 @@ class Scenario:
         """Which of the tasks' ways to die it uses."""
         scripts = [step for each in self.publish for job in _jobs(each) for run in job.script for step in run.split()]
         return [
-            name for name in ("kill_child", "kill_worker") if any(step.endswith(name.replace("_", "-")) for step in scripts)
+            name for name in ("kill_child", "kill_worker")
+            if any(step.partition(":")[0].endswith(name.replace("_", "-")) for step in scripts)
         ]
 
 

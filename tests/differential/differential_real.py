@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from differential_nodes import Scenario, publish
-from differential_ours import outcome_of
+from differential_ours import buries, bury, outcome_of
 from differential_tasks import make_app, runs
 from kombu import pools
 
@@ -71,6 +71,8 @@ def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processe
         for worker in workers:
             worker.start()
         _wait_until(lambda: len(app.control.ping(timeout=0.5)) == len(workers), workers, PATIENCE)
+        if buries(conf):
+            bury(app, everything)
         for scenario in everything:
             publish(app, scenario)
         _wait_until(lambda: all(_done(app, log, broker, each) for each in everything), workers, PATIENCE)
@@ -78,8 +80,11 @@ def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processe
         for worker in workers:
             worker.kill()
         left = urls["left"]([scenario.queue for scenario in everything])
+        dead = urls["left"]([each.dead_letters for each in everything]) if buries(conf) else {}
         written = runs(log)
-        return {each.name: outcome_of(app, each, written, left[each.queue]) for each in everything}
+        return {
+            each.name: outcome_of(app, each, written, left[each.queue], dead.get(each.dead_letters, 0)) for each in everything
+        }
     finally:
         for worker in workers:
             worker.kill()

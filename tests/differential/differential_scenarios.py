@@ -167,3 +167,36 @@ LOST_CHILDREN = (
     Scenario("SystemExit, requeue", (Job("a", ("exit:1", "ok"), "late_requeue_lost"),), "a0 a0+", {"a": "SUCCESS"}),
     Scenario("child lost, link_error", (Job("a", ("kill-child",), link_error=Job("e")),), "a0 e0", {"a": "FAILURE"}),
 )
+
+# RabbitMQ only: queues with a dead-letter exchange.
+BURIED = {"on": ("rabbitmq",), "dead": 1}
+NOT_BURIED = {"on": ("rabbitmq",)}
+DEAD_LETTERS = (
+    Scenario("dead letter of a Reject, late ack", (Job("a", ("reject",), "late"),), "a0", {"a": "FAILURE"}, older=OLD_REJECT, **BURIED),
+    Scenario("dead letter of a Reject, early ack", (Job("a", ("reject",)),), "a0", {"a": "FAILURE"}, older=OLD_REJECT, **NOT_BURIED),
+    Scenario("dead letter of a failure, acks_on_failure_or_timeout off", (Job("a", ("fail",), "late_no_ack_on_failure"),), "a0",
+             {"a": "FAILURE"}, **BURIED),
+    Scenario("dead letter of a failure, acks_on_failure off", (Job("a", ("fail",), "late_reject_failure"),), "a0", {"a": "FAILURE"},
+             from_version=(5, 7), **BURIED),
+    Scenario("no dead letter of a failure, late ack", (Job("a", ("fail",), "late"),), "a0", {"a": "FAILURE"}, **NOT_BURIED),
+    Scenario("no dead letter of a requeue", (Job("a", ("requeue", "ok"), "late"),), "a0 a0+", {"a": "SUCCESS"}, **NOT_BURIED),
+    Scenario("no dead letter of Ignore", (Job("a", ("ignore",), "late"),), "a0", {"a": "PENDING"}, **NOT_BURIED),
+    Scenario("dead letter of an unknown task", (Job("a", task="nowhere"),), "", {"a": "FAILURE"}, **BURIED),
+    Scenario("dead letter of a message that names no task", (Raw("a", "{}", headers={"task": None}),), "", {"a": "PENDING"}, **BURIED),
+    Scenario("no dead letter of an undecodable body", (Raw("a", "{not json"),), "", {"a": "PENDING"}, **NOT_BURIED),
+    Scenario("no dead letter of a revoked job", (Job("a", task="late", options={"countdown": 2}), Revoke("a")), "", {"a": "REVOKED"},
+             **NOT_BURIED),
+    Scenario("dead letter after retries", (Job("a", ("retry:1", "fail"), "late_no_ack_on_failure"),), "a0 a1", {"a": "FAILURE"},
+             {"a": (1,)}, **BURIED),
+)
+
+# RabbitMQ only: quorum queues that let a message come again twice.
+LIMITED = (
+    Scenario("delivery limit, requeued each time", (Job("a", ("requeue",), "late"),), "a0 a0+ a0+", {"a": "PENDING"}, **BURIED),
+    Scenario("delivery limit, not reached", (Job("a", ("requeue", "requeue", "ok"), "late"),), "a0 a0+ a0+", {"a": "SUCCESS"},
+             **NOT_BURIED),
+    Scenario("delivery limit, retries are new messages", (Job("a", ("retry:0", "requeue", "retry:0", "requeue", "ok"), "late"),),
+             "a0 a1 a1+ a2 a2+", {"a": "SUCCESS"}, {"a": (0, 0)}, **NOT_BURIED),
+    Scenario("delivery limit, child lost each time", (Job("a", ("kill-child",), "late_requeue_lost"),), "a0 a0+ a0+",
+             {"a": "PENDING"}, **BURIED),
+)

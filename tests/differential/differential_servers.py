@@ -3,8 +3,12 @@
 import contextlib
 import os
 import shutil
+import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import redis
 from kombu import Connection
@@ -43,6 +47,64 @@ def rabbitmq_urls(directory) -> Iterator[dict]:
                 return {queue: _ready(connection, queue) for queue in queues}
 
         yield {"broker": url, "backend": f"file://{directory}", "left": left}
+
+
+@contextlib.contextmanager
+def rabbitmq_node(directory, consumer_timeout) -> Iterator[dict]:
+    """Start a RabbitMQ of our own, whose consumers must acknowledge within so many seconds; results go to files."""
+    server = shutil.which("rabbitmq-server")
+    if server is None:
+        raise Unavailable("rabbitmq-server is not installed here")
+    port, distribution = _free_port(), _free_port()
+    settings = f"[{{consumer_timeout,{consumer_timeout * 1000}}},{{channel_tick_interval,1000}},{{tcp_listeners,[{port}]}}]"
+    Path(directory, "advanced.config").write_text(f"[{{rabbit,{settings}}}].")
+    Path(directory, "rabbitmq.conf").touch()
+    Path(directory, "plugins").write_text("[].")
+    name = f"pytest-jobs-{os.getpid()}@localhost"
+    environment = {
+        **os.environ, "HOME": os.environ.get("HOME", "/root"), "RABBITMQ_NODENAME": name, "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": f"{directory}/advanced.config", "RABBITMQ_CONFIG_FILE": f"{directory}/rabbitmq",
+        "RABBITMQ_MNESIA_BASE": f"{directory}/mnesia", "RABBITMQ_LOG_BASE": f"{directory}/log",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": f"{directory}/plugins",
+    }  # fmt: skip
+    for path in (Path(directory), *Path(directory).parents):
+        with contextlib.suppress(OSError):
+            path.chmod(path.stat().st_mode | 0o777 if path == Path(directory) else path.stat().st_mode | 0o011)
+    process = subprocess.Popen(
+        [server], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    url = f"amqp://guest:guest@127.0.0.1:{port}//"
+    try:
+        _wait_for(url, process)
+
+        def left(queues):
+            with Connection(url) as connection:
+                return {queue: _ready(connection, queue) for queue in queues}
+
+        yield {"broker": url, "backend": f"file://{directory}", "left": left}
+    finally:
+        _ctl("-n", name, "stop")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _wait_for(url, process):
+    end = time.monotonic() + 40
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with Connection(url, connect_timeout=1) as connection:
+                connection.ensure_connection(max_retries=1, timeout=1)
+            return
+        except Exception:  # noqa: BLE001 - it is not up yet
+            time.sleep(0.3)
+    raise Unavailable("a RabbitMQ of our own does not start here")
 
 
 def _ready(connection, queue):

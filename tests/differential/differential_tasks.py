@@ -8,6 +8,7 @@ from pathlib import Path
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from kombu import Queue
 
 SOFT, HARD = 0.2, 0.5  # seconds
 HEARD = 0.2  # seconds after which the parent knows that the task began
@@ -51,7 +52,12 @@ class Scripted(Task):
 def make_app(broker, backend, conf, log):
     """Make the app; `log` is the file in which every run writes down that it happened."""
     app = Celery("differential", broker=broker, backend=backend, set_as_current=False)
-    app.conf.update({"worker_hijack_root_logger": False, "task_default_queue": "differential", **conf})
+    conf = {"worker_hijack_root_logger": False, "task_default_queue": "differential", **conf}
+    arguments = conf.pop("queue_arguments", {})
+    app.conf.update(conf)
+    if arguments:
+        named = [Queue(name, queue_arguments=each) for name, each in arguments.items()]
+        app.conf.task_queues = [Queue("differential"), *named]
     app.differential_log = log
     for name, options in TASKS.items():
         app.task(act, name=f"differential.{name}", bind=True, base=Scripted, shared=False, **options)
@@ -98,12 +104,14 @@ def runs(log):
 
 def kill_child():
     """Kill the process that runs the task; its parent lives on."""
+    assert "DIFFERENTIAL_SETTINGS" in os.environ, "only a real worker's process kills itself"
     time.sleep(HEARD)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_worker():
     """Kill the worker, parent and child."""
+    assert "DIFFERENTIAL_SETTINGS" in os.environ, "only a real worker's process kills itself"
     time.sleep(HEARD)
     os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

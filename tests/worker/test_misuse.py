@@ -217,7 +217,7 @@ def test_a_refused_message_is_productions_own_error(world, app):
 
 
 OPTIONS = {
-    "broker": ({"broker": "rabbit"}, "jobs_broker is 'rabbit'; allowed are auto, redis, memory"),
+    "broker": ({"broker": "rabbit"}, "jobs_broker is 'rabbit'; allowed are auto, redis, rabbitmq, memory"),
     "name": ({"brokr": "redis"}, "there is no option 'brokr'; allowed are app, broker, schedules, max_schedules, start, ignore, source"),
     "kind": (
         {"schedules": ["thrice"]},

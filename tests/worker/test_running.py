@@ -469,33 +469,8 @@ def test_late_reject_with_requeue_runs_again_marked(world, app):
     assert [bool(flag) for flag in seen] == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("countdown", "timeout", "runs"),
-    [(1800, 3600, 1), (3500, 3600, 1), (3650, 3600, 2), (3750, 3600, 2), (7200, 3600, 3), (7500, 3600, 3),
-     (1200, 310, 4), (300, 300, 2), (600, 60, 11)],
-)  # fmt: skip
-def test_countdown_past_the_visibility_timeout(world, countdown, timeout, runs):
-    """Redis hands a message that waits in a worker out again after its visibility timeout."""
-    app = make_redis(timeout)
-    flags = []
-
-    @app.task(shared=False, bind=True)
-    def late(self):
-        flags.append(bool(self.request.delivery_info["redelivered"]))
-
-    late.apply_async(countdown=countdown)
-    world.settle()
-    assert sorted(flags) == [False] + [True] * (runs - 1)
-
-
 def one():
     return 1
-
-
-def make_redis(timeout):
-    app = Celery("shop", broker="redis://localhost:6399/0", set_as_current=False)
-    app.conf.broker_transport_options = {"visibility_timeout": timeout}
-    return app
 
 
 def test_no_server_is_ever_reached(world, monkeypatch):

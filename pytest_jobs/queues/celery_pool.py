@@ -1,0 +1,112 @@
+"""The pool of Celery's worker, replaced: one child, which is the calling thread."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.concurrency.base import BasePool
+from celery.exceptions import Ignore, Reject, Retry
+
+from pytest_jobs.queues.base import Host, Outcome
+
+__all__ = ["InProcessPool"]
+__tracebackhide__ = True
+
+
+class InProcessPool(BasePool):
+    """Runs one execution at a time, in the calling thread, and answers as billiard's pool does."""
+
+    body_can_be_buffer = True
+    host: Host
+    worker: Any
+    busy = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.waiting: list[tuple[str, str, Callable[[], None]]] = []
+
+    def flush(self) -> None:
+        """Forget what was received and not begun."""
+        self.waiting.clear()
+
+    @property
+    def num_processes(self) -> int:
+        return 1
+
+    def _get_info(self) -> dict[str, Any]:
+        return {**super()._get_info(), "max-concurrency": 1, "processes": [os.getpid()]}
+
+    def on_apply(
+        self, target: Any, args: tuple[Any, ...] = (), kwargs: Any = None, callback: Any = None,
+        accept_callback: Any = None, timeout_callback: Any = None, error_callback: Any = None,
+        soft_timeout: float | None = None, timeout: float | None = None, **_: Any,
+    ) -> None:
+        limits = (soft_timeout, timeout)
+        execute = partial(self._execute, target, args, callback, accept_callback, timeout_callback, error_callback, limits)
+        if self.busy:
+            self.waiting.append((args[1], self.worker.tag, execute))
+        else:
+            execute()
+
+    def _execute(
+        self, target: Any, args: tuple[Any, ...], callback: Any, accept_callback: Any, timeout_callback: Any,
+        error_callback: Any, limits: tuple[float | None, float | None],
+    ) -> None:
+        request = args[2]
+        flush = self.worker.consumer.perform_pending_operations
+
+        def run() -> Outcome:
+            accept_callback(os.getpid(), 0.0)
+            # Up to Celery 5.6 acks wait for the loop; an early ack must have left before the body begins.
+            flush()
+            try:
+                with self.worker.current():
+                    result = target(*args, app=self.app)
+            except (Exception, SystemExit):  # noqa: BLE001 - whatever a task raises is its outcome
+                info = ExceptionInfo()
+                error_callback(info)
+                return _outcome(info.exception)
+            except BaseException as error:
+                lost = self.host.survived(error)
+                if lost is None:
+                    raise
+                return self._child_died(lost.timed_out, error_callback, timeout_callback)
+            callback(result)
+            failed, value, _runtime = result
+            return _outcome(value.exception) if failed else Outcome("succeeded")
+
+        redelivered = bool((request.get("delivery_info") or {}).get("redelivered"))
+        tag = self.worker.tag
+
+        def work() -> None:
+            self.host.execute(args[1], request.get("retries") or 0, redelivered, tag, limits, run)
+            flush()
+
+        self.host.apply(work)
+
+    def _child_died(self, limit: float | None, error_callback: Any, timeout_callback: Any) -> Outcome:
+        """Tell the parent that its child is gone, as billiard does: a hard time limit, or a lost process."""
+        try:
+            if limit is not None:
+                raise TimeLimitExceeded(limit) from None
+            raise WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL)") from None
+        except (TimeLimitExceeded, WorkerLostError) as error:
+            error_callback(ExceptionInfo())
+            if limit is not None and timeout_callback is not None:
+                timeout_callback(soft=False, timeout=limit)
+            return Outcome("timed out" if limit is not None else "worker lost", error=error)
+
+
+def _outcome(error: BaseException) -> Outcome:
+    if isinstance(error, ExceptionWithTraceback):
+        error = error.exc
+    if isinstance(error, Retry):
+        return Outcome("retried", error=error.exc if isinstance(error.exc, BaseException) else error)
+    if isinstance(error, Reject):
+        return Outcome("requeued" if error.requeue else "rejected", error=error)
+    if isinstance(error, Ignore):
+        return Outcome("ignored", error=error)
+    return Outcome("worker lost" if isinstance(error, SystemExit) else "failed", error=error)
