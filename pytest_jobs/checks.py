@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs import expected as expecting
-from pytest_jobs import render, render_checks
+from pytest_jobs import render, render_checks, render_effects
 from pytest_jobs.delays import check
 from pytest_jobs.errors import UsageError
 from pytest_jobs.ignore import Ignore
@@ -40,7 +40,7 @@ def effects(session: "Session", job: Job, expected: Sequence[expecting.Wanted]) 
     done = expecting.done_by(job.attempts)
     pairs = expecting.align(wanted, done)
     if not expecting.is_right(pairs):
-        raise AssertionError(render_checks.effects(job.name, pairs, done, len(job.attempts)))
+        raise AssertionError(render_effects.effects(job.name, pairs, done, len(job.attempts)))
 
 
 def _is_job(job: Any, call: str) -> None:
@@ -64,4 +64,7 @@ def idempotent(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Map
         again = f"jobs.check_idempotent({job.name})"
         told = render.Failure(job.name, "twice", compared.findings, compared.ignored, lines(session.worker), again)
         raise AssertionError(render.failure(told))
+    early = [each for each in now.early if Ignore(session.ignore).find(f"publish:{each.task}") is None]
+    if early:
+        raise AssertionError(render_effects.early(early))
     return session.job(job.id)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from pytest_jobs import render
+from pytest_jobs import render, render_effects
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.route import Point
 from pytest_jobs.schedules import AT_CALLS, AT_POINTS, KINDS, ONCE, Schedule, chained, planned
 from pytest_jobs.verdict import Comparison, compare
-from pytest_jobs.world import Finding, World
+from pytest_jobs.world import Early, Finding, World
 
 __all__ = ["Exploration", "Run", "explore", "judge"]
 
@@ -215,12 +215,15 @@ def judge(
         if findings:
             failing.append((run, findings, ignored))
     unseen = tuple(f"{each.probe} was not compared: {each.reason}" for each in unreadable)
+    early = _early([own, *(run.world for run in (found.first, *found.runs) if run.world is not None)])
+    matched = matched.union(*(ignore.all(f"publish:{each.task}") for each in early))
+    early = [each for each in early if ignore.find(f"publish:{each.task}") is None]
     if not failing:
-        return Judgement("", ignore.unused(matched), (), unseen)
+        return Judgement(render_effects.early(early) if early else "", ignore.unused(matched), (), unseen)
     worst, findings, ignored = failing[0]
     same = [str(run.schedule) for run, others, _ in failing[1:] if _sort(others) == _sort(findings)]
     more = [str(run.schedule) for run, others, _ in failing[1:] if _sort(others) != _sort(findings)]
-    said = [*notes, *unseen]
+    said = [*notes, *unseen, *map(render_effects.early_line, early)]
     if worst.outcome != "passed" and findings[0].rule != "test":
         said.append(f"The test fails there too: {worst.message}")
     if more:
@@ -239,6 +242,16 @@ def judge(
         )
     )
     return Judgement(text, (), tuple(str(run.schedule) for run, _, _ in failing), unseen)
+
+
+def _early(worlds: Sequence[World]) -> list[Early]:
+    """Return the jobs that were published before a commit in any run, once each, with the line where one run knows it."""
+    found: dict[tuple[str, str], Early] = {}
+    for each in (each for world in worlds for each in world.early):
+        before = found.setdefault((each.task, each.by), each)
+        if each.where and not before.where:
+            found[each.task, each.by] = each
+    return list(found.values())
 
 
 def _sort(findings: Sequence[Finding]) -> tuple[str, ...]:

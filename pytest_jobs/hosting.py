@@ -14,6 +14,7 @@ from pytest_jobs.queues.base import Envelope, Outcome, Queue
 from pytest_jobs.records import Effect
 from pytest_jobs.route import Route
 from pytest_jobs.schedules import Schedule
+from pytest_jobs.world import Early
 
 __all__ = ["MOST_DELIVERIES", "Call", "Hosting"]
 __tracebackhide__ = True
@@ -71,6 +72,7 @@ class Hosting:
         self._extra: set[str] = set()
         self._again: list[Envelope] = []
         self.baton: Baton | None = None
+        self._early: list[tuple[str, str, str, Mapping[str, None]]] = []
 
     def disturbs(self, entry: Entry) -> bool:
         """Whether the schedule is about this job."""
@@ -103,8 +105,17 @@ class Hosting:
     def published(self, envelope: Envelope) -> None:
         entry, number = (self.current.entry, self.current.index) if self.current is not None else (None, -1)
         self.ledger.published(envelope, self.clock.now, entry, number)
+        if entry is None or entry.id != envelope.id:
+            by, where = (entry.name, self.current.where) if entry is not None and self.current is not None else ("", "")
+            self._early += [(envelope.name, by, where, block) for block in self.recorder.open_blocks()]
         if self.current is not None:
             self.current.spawned(envelope)
+
+    @property
+    def early(self) -> tuple[Early, ...]:
+        """The jobs that were published in a transaction that wrote something, before it committed."""
+        told = (Early(task, by, tuple(wrote), where) for task, by, where, wrote in self._early if wrote)
+        return tuple(dict.fromkeys(told))
 
     def put(self, envelope: Envelope) -> None:
         self.ledger.put(envelope)

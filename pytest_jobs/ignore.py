@@ -15,7 +15,7 @@ class Ignore:
 
     Attributes:
         patterns: Case-sensitive globs over `table`, `table.column`, `redis:key`, `http:METHOD url`, `mail:address`,
-            `file:path`; the words `result` (job results) and `lost`.
+            `file:path`, `publish:task`; the words `result` (job results) and `lost`.
     """
 
     patterns: Sequence[str]

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ Name = tuple[Hashable, ...]
 Colours = Mapping[Name, int]
 ROUNDS = 8
 MOST_COMPARED = 10_000
+NOWHERE: Mapping[Any, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,10 @@ class Labels:
         name = ("key", table, values)
         return self.names.get(name) or (self.side, values)
 
-    def reference(self, table: str, value: Any, of: Callable[[Any], Hashable]) -> Hashable:
-        """Return the canonical form of a foreign key: what the row is called that it points to."""
-        return self.names.get(("key", table, (value,))) or of(value)
+    def reference(self, rows: Rows, column: str, value: Any, of: Callable[[Any], Hashable]) -> Hashable:
+        """Return the canonical form of a foreign key: what the row is called that it points to, or where it stands."""
+        table, place = rows.references[column], rows.places.get(column, NOWHERE).get(value)
+        return self.names.get(("key", table, (value,))) or (of(value) if place is None else ("place", table, place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ def _row(table: str, rows: Rows, row: Mapping[str, Any], made: set[str], shape: 
             continue
         if table in made and column in rows.key:
             continue
-        content.append((column, shape(value)))
+        content.append((column, rows.places.get(column, NOWHERE).get(value, shape(value))))
         found: list[Found] = list(uuids_in(value, shape, (column,)))
         names += ((place, ("uuid", digits)) for place, digits in found)
         if home is None and rows.key == (column,) and found:

@@ -255,7 +255,8 @@ class Session:
                     state.update(_named_apart(state, seen, probe.name))
                     unreadable.extend(blind)
         return World(
-            state, self.effects(), self._outcomes(gave_up), self._left(), frozenset(self.clock.instants), tuple(unreadable)
+            state, self.effects(), self._outcomes(gave_up), self._left(), frozenset(self.clock.instants), tuple(unreadable),
+            self.worker.early,
         )
 
     def _outcomes(self, gave_up: frozenset[str]) -> tuple[Outcome, ...]:

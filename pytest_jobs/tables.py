@@ -138,7 +138,7 @@ class _Table:
     def _token(self, row: Row, rows: Rows, labels: Labels, of: Any) -> frozenset[tuple[str, Hashable]]:
         made = self.made
         return frozenset(
-            (name, labels.reference(rows.references[name], value, of) if name in rows.references else of(value))
+            (name, labels.reference(rows, name, value, of) if name in rows.references else of(value))
             for name, value in row.items()
             if name not in rows.key or (name in rows.references and made) or not made
         )
@@ -149,6 +149,6 @@ class _Table:
             return labels.key(self.table, values)
         named = zip(rows.key, values, strict=True)
         return tuple(
-            labels.reference(rows.references[name], value, of) if name in rows.references else of(value)
+            labels.reference(rows, name, value, of) if name in rows.references else of(value)
             for name, value in named
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytest_jobs.records import Effect
 
-__all__ = ["Evidence", "Finding", "Outcome", "Rows", "Unreadable", "World"]
+__all__ = ["Early", "Evidence", "Finding", "Outcome", "Rows", "Unreadable", "World"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,15 @@ class Rows:
         rows: One mapping of column to value a row, in the order they were read.
         surrogate: Whether the database or the job makes the key (autoincrement, UUID): it is compared by position.
         references: Foreign key columns, each with the table (its subject) that it points to.
+        places: Foreign key columns whose table was not read, each with the place of its values among the keys there: what
+            a test made under other numbers is the same row.
     """
 
     key: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
     surrogate: bool = False
     references: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,23 @@ class Unreadable:
 
     probe: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """A job that was published in a transaction before it committed, so that it may run too early, or for nothing.
+
+    Attributes:
+        task: The task's name.
+        by: The name of the task that published it, empty for the test's code.
+        tables: What the transaction wrote, before or after.
+        where: The line that published it, where known.
+    """
+
+    task: str
+    by: str
+    tables: tuple[str, ...]
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,7 @@ class World:
         left: What was not at rest: one sentence for each job still pending, lost, or lock still held.
         instants: The instants the virtual clock stood at during the run, in epoch seconds.
         unreadable: What could not be looked at.
+        early: The jobs that were published before the transaction around them committed.
     """
 
     state: Mapping[str, Any]
@@ -78,6 +99,7 @@ class World:
     left: tuple[str, ...] = ()
     instants: frozenset[float] = frozenset()
     unreadable: tuple[Unreadable, ...] = ()
+    early: tuple[Early, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a probe is, and the recorder that probes report to."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
@@ -37,6 +37,8 @@ class Recorder:
         hurried: Whether nobody may wait for a lock.
         holds: A question of probes, by their names: does a job hold a transaction open in which it wrote, or locks?
         locks: A question of probes, by their names: is a database that jobs used locked right now?
+        blocks: A question of probes, by their names: what was written in each transaction that is open now and not the test
+            framework's? The answer grows until the transaction ends.
         nests: What probes do, by their names, to give a job that runs inside another one what a worker has of its own.
     """
 
@@ -45,6 +47,7 @@ class Recorder:
         self.hurried = False
         self.holds: dict[str, Callable[[], bool]] = {}
         self.locks: dict[str, Callable[[], bool]] = {}
+        self.blocks: dict[str, Callable[[], Sequence[Mapping[str, None]]]] = {}
         self.nests: dict[str, Callable[[], AbstractContextManager[None]]] = {}
         self._inside: ContextVar[bool] = ContextVar("inside an effect", default=False)
 
@@ -58,6 +61,10 @@ class Recorder:
         """Whether somebody holds a lock that another worker would wait for, found out by trying to get it."""
         with self.paused():
             return any(locked() for locked in self.locks.values())
+
+    def open_blocks(self) -> list[Mapping[str, None]]:
+        """Return what was written in each transaction that is open now and not the test framework's."""
+        return [block for blocks in self.blocks.values() for block in blocks()]
 
     @contextmanager
     def nesting(self) -> Iterator[None]:

@@ -166,7 +166,7 @@ class DBAPIProbe(KeepingPlaces):
                         for column, target in rows.references.items()
                     }
                     subject = self._names.public(place, place.label, table)
-                    state[subject] = Rows(rows.key, rows.rows, rows.surrogate, references)
+                    state[subject] = Rows(rows.key, rows.rows, rows.surrogate, references, rows.places)
                 unreadable += failed
         return state, tuple(unreadable)
 

@@ -1,7 +1,8 @@
 """Django: its databases, its mail, its cache."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.probes.base import Patches, Recorder
@@ -13,25 +14,13 @@ if TYPE_CHECKING:
     from pytest_jobs.probes.django_services import Services
     from pytest_jobs.probes.tables import Tables
 
-__all__ = ["DjangoProbe", "available", "model_rows", "publishing_inside_atomic", "queryset_rows"]
+__all__ = ["DjangoProbe", "available", "model_rows", "queryset_rows"]
 
 
 def available() -> bool:
     """Tell whether the process runs a Django project whose apps are ready."""
     conf, registry = sys.modules.get("django.conf"), sys.modules.get("django.apps")
     return conf is not None and registry is not None and conf.settings.configured and registry.apps.ready
-
-
-def publishing_inside_atomic() -> bool:
-    """Tell whether a publish made now may start before the transaction around it commits.
-
-    The blocks that the test framework itself opens (`TestCase`, pytest-django's `db`) do not count.
-    """
-    if not available() or "django.db" not in sys.modules:
-        return False
-    from pytest_jobs.probes import django_orm
-
-    return django_orm.publishing_inside_atomic()
 
 
 def model_rows(model: Any) -> tuple[str, Rows]:
@@ -65,6 +54,8 @@ class DjangoProbe:
         """Hook the connections and backends of a project that is set up."""
         self._recorder = recorder
         recorder.holds[self.name] = self._holding
+        recorder.blocks[self.name] = self._blocks
+        recorder.nests[self.name] = lambda: self._orm.apart() if self._orm is not None else nullcontext()
         self.refresh()
 
     def refresh(self) -> None:
@@ -81,6 +72,8 @@ class DjangoProbe:
     def remove(self) -> None:
         """Unhook everything."""
         self._recorder.holds.pop(self.name, None)
+        self._recorder.blocks.pop(self.name, None)
+        self._recorder.nests.pop(self.name, None)
         self._patches.undo()
         self._orm = self._services = self._kept = None
         self._known = {}
@@ -122,6 +115,9 @@ class DjangoProbe:
 
     def _holding(self) -> bool:
         return self._orm is not None and self._orm.holding()
+
+    def _blocks(self) -> Sequence[Mapping[str, None]]:
+        return self._orm.blocks.open() if self._orm is not None else ()
 
     def _rows(self, alias: str, tables: list[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
         from pytest_jobs.probes.django_rows import tables_rows

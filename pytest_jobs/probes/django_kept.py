@@ -9,7 +9,8 @@ from django.core.cache import caches
 from django.db import connections
 
 from pytest_jobs.probes.catalogs import CATALOGS
-from pytest_jobs.probes.django_orm import OURS, Orm, raw
+from pytest_jobs.probes.django_commits import raw
+from pytest_jobs.probes.django_orm import OURS, Orm
 from pytest_jobs.probes.django_services import Services
 from pytest_jobs.probes.kept import Contents
 from pytest_jobs.probes.kept_rows import Access, KeptRows, transaction

@@ -2,20 +2,31 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
+from django.db.models import QuerySet
 
 from pytest_jobs.probes.base import Patches, Recorder
+from pytest_jobs.probes.django_commits import (
+    Blocks,
+    Hooks,
+    autocommitting,
+    of_the_test,
+    own_blocks,
+    raw,
+    suspended,
+    unwind,
+)
 from pytest_jobs.probes.sqltext import LOCK, Statements, shortened
 from pytest_jobs.records import Effect
 
-__all__ = ["Orm", "publishing_inside_atomic", "raw", "subject"]
+__all__ = ["OURS", "Orm", "subject"]
 
 UNAVAILABLE: Mapping[str, tuple[Any, ...]] = MappingProxyType({
     "sqlite": ("database is locked",),
@@ -28,20 +39,6 @@ OURS = "jobs_"
 def subject(alias: str, table: str) -> str:
     """Return what a table is called in the world; databases other than the default one are named."""
     return table if alias == "default" else f"{table}@{alias}"
-
-
-def raw(db: Any, statement: str) -> None:
-    """Run a statement past Django, so that no test counts it among its queries."""
-    cursor = db.connection.cursor()
-    try:
-        cursor.execute(statement)
-    finally:
-        cursor.close()
-
-
-def publishing_inside_atomic() -> bool:
-    """Tell whether this thread is inside an atomic block that is not the test's own: a publish may run too early."""
-    return any(not _of_the_test(block) for db in connections.all(initialized_only=True) for block in db.atomic_blocks)
 
 
 class Orm:
@@ -68,20 +65,34 @@ class Orm:
         patches.replace(BaseDatabaseWrapper, "_savepoint_commit", self._savepoint_commit)
         patches.replace(BaseDatabaseWrapper, "_savepoint_rollback", self._savepoint_rollback)
         patches.replace(transaction.Atomic, "__enter__", self._enter)
+        patches.replace(QuerySet, "select_for_update", self._select_for_update)
         patches.replace(transaction, "mark_for_rollback_on_error", self._mark)
+        self.blocks = Blocks(patches)
+        self._hooks = Hooks(recorder, patches)
 
     def forget(self) -> None:
         """Roll back each transaction that a job began and has not ended."""
         for db in list(self._begun):
             depth = self._depth(db)
             if depth is not None and db._thread_ident == threading.get_ident():
-                _unwind(db, depth)
+                unwind(db, depth)
         for known in (self._begun, self._dirty, self._over):
             known.clear()
+        self.blocks.forget()
 
     def holding(self) -> bool:
         """Whether a job holds a transaction open in which it wrote, or locks."""
-        return bool(self._dirty) or any(_own_blocks(db) for db in self._locking)
+        return bool(self._dirty) or any(own_blocks(db) for db in self._locking)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Let another job run beside this one, whose open blocks wrote nothing and are begun again afterwards."""
+        begun = [(db, db.atomic_blocks.index(own_blocks(db)[0])) for db in list(self._begun) if own_blocks(db)]
+        with ExitStack() as stack:
+            for db, depth in begun:
+                if db._thread_ident == threading.get_ident():
+                    stack.enter_context(suspended(db, depth))
+            yield
 
     def _depth(self, db: Any) -> int | None:
         """Return how many blocks lie below the outermost one that a job opened, None when it has none open."""
@@ -95,6 +106,9 @@ class Orm:
             db = cursor.db
             self.on_use(db)
             if self._recorder.sink is None:
+                if own_blocks(db):
+                    _, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
+                    self.blocks.wrote(db, dict.fromkeys(subject(db.alias, write.table) for write in writes))
                 return original(cursor, sql, params, *rest)
             first, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
             if not writes:
@@ -103,9 +117,11 @@ class Orm:
                 return original(cursor, sql, params, *rest)
             tables = dict.fromkeys(write.table for write in writes)
             self.written.setdefault(db.alias, {}).update(tables)
-            pending = _own_blocks(db) or not (db.in_atomic_block or db.autocommit)
+            pending = bool(own_blocks(db)) or not (db.in_atomic_block or db.autocommit)
             if pending:
-                self._dirty.setdefault(db, {}).update(dict.fromkeys(subject(db.alias, table) for table in tables))
+                named_tables = dict.fromkeys(subject(db.alias, table) for table in tables)
+                self._dirty.setdefault(db, {}).update(named_tables)
+                self.blocks.wrote(db, named_tables)
             verb, table = writes[-1].verb, writes[-1].table
             named, detail = subject(db.alias, table), shortened(params)
             effect = Effect("sql", named, f"{verb} {table}", safe=True, detail=detail, pending=pending)
@@ -113,6 +129,15 @@ class Orm:
                 return original(cursor, sql, params, *rest)
 
         return _execute
+
+    def _select_for_update(self, original: Any) -> Any:
+        def select_for_update(queryset: Any, *args: Any, **kwargs: Any) -> Any:
+            # Where the database knows no such lock Django leaves it out, but in production it is there.
+            if self._recorder.sink is not None:
+                self._locking.add(transaction.get_connection(queryset.db))
+            return original(queryset, *args, **kwargs)
+
+        return select_for_update
 
     # Transactions
 
@@ -162,7 +187,7 @@ class Orm:
             if sid in over:
                 over.discard(sid)
                 return
-            if not _autocommitting(db):
+            if not autocommitting(db):
                 release(db, sid)
                 return
 
@@ -188,7 +213,7 @@ class Orm:
         def _savepoint_rollback(db: Any, sid: str) -> None:
             if sid in self._over.get(db, ()):
                 return
-            if _autocommitting(db):
+            if autocommitting(db):
                 self._dirty.pop(db, None)
             if sid.startswith(OURS):
                 raw(db, db.ops.savepoint_rollback_sql(sid))
@@ -200,9 +225,11 @@ class Orm:
     def _enter(self, original: Any) -> Any:
         def __enter__(block: Any) -> None:
             db = transaction.get_connection(block.using)
-            if self._recorder.sink is None or _of_the_test(block):
+            if of_the_test(block):
+                self._hooks.see_captures()
+            if self._recorder.sink is None or of_the_test(block):
                 return original(block)  # type: ignore[no-any-return]
-            depth, outermost = len(db.atomic_blocks), _autocommitting(db)
+            depth, outermost = len(db.atomic_blocks), autocommitting(db)
             original(block)
             if self._depth(db) is None:
                 self._begun[db] = depth, block
@@ -218,7 +245,7 @@ class Orm:
     def _mark(self, original: Any) -> Any:
         @contextmanager
         def mark_for_rollback_on_error(using: str | None = None) -> Iterator[None]:
-            if self._recorder.sink is not None and _autocommitting(transaction.get_connection(using)):
+            if self._recorder.sink is not None and autocommitting(transaction.get_connection(using)):
                 yield
             else:
                 with original(using=using):
@@ -227,23 +254,10 @@ class Orm:
         return mark_for_rollback_on_error
 
 
-def _of_the_test(block: Any) -> bool:
-    return bool(getattr(block, "_from_testcase", False))
-
-
-def _own_blocks(db: Any) -> bool:
-    return any(not _of_the_test(block) for block in db.atomic_blocks)
-
-
-def _autocommitting(db: Any) -> bool:
-    """Whether only the test's transaction is open: in production every statement would commit by itself."""
-    return bool(db.atomic_blocks) and not _own_blocks(db)
-
-
 @contextmanager
 def _statement(db: Any) -> Iterator[None]:
     """Keep a failing statement from aborting the test's transaction, on databases where it would."""
-    if db.vendor not in ABORTING or not _autocommitting(db):
+    if db.vendor not in ABORTING or not autocommitting(db):
         yield
         return
     raw(db, f"SAVEPOINT {OURS}statement")
@@ -260,25 +274,3 @@ def _unavailable(db: Any) -> BaseException:
     kind = getattr(db.Database, "OperationalError", db.Database.Error)
     error: BaseException = kind(*UNAVAILABLE.get(db.vendor, ("the database is not available",)))
     return error
-
-
-def _unwind(db: Any, depth: int) -> None:
-    """Leave the blocks above a depth, as a rollback does when the process that held them has died."""
-    if depth == 0:
-        with suppress(Exception):
-            db.connection.rollback()
-        db.in_atomic_block = db.needs_rollback = db.closed_in_transaction = False
-        db.savepoint_ids, db.atomic_blocks, db.run_on_commit = [], [], []
-        with suppress(Exception):
-            db.set_autocommit(True)
-        db.close()
-        return
-    first = depth - (len(db.atomic_blocks) - len(db.savepoint_ids))
-    gone = set(db.savepoint_ids[first:])
-    sid = db.savepoint_ids[first]
-    del db.atomic_blocks[depth:], db.savepoint_ids[first:]
-    db.needs_rollback = False
-    db.run_on_commit = [each for each in db.run_on_commit if not gone & each[0]]
-    if sid is not None:
-        raw(db, db.ops.savepoint_rollback_sql(sid))
-        raw(db, db.ops.savepoint_commit_sql(sid))

@@ -11,7 +11,8 @@ from django.db import connections, router
 from django.db.models import AutoField, UUIDField
 
 from pytest_jobs.probes.catalogs import CATALOGS
-from pytest_jobs.probes.django_orm import OURS, raw, subject
+from pytest_jobs.probes.django_commits import of_the_test, raw
+from pytest_jobs.probes.django_orm import OURS, subject
 from pytest_jobs.probes.tables import Tables, cursor_query
 from pytest_jobs.world import Rows, Unreadable
 
@@ -116,9 +117,9 @@ def _target(field: Any) -> Any:
 @contextmanager
 def _looking(db: Any) -> Iterator[Any]:
     """Give a connection that sees what is committed: the test's own while it is in the test's transaction."""
-    own = any(not getattr(block, "_from_testcase", False) for block in db.atomic_blocks)
+    own = any(not of_the_test(block) for block in db.atomic_blocks)
     alone = getattr(db, "is_in_memory_db", lambda: False)()
-    if own and not alone and not any(getattr(block, "_from_testcase", False) for block in db.atomic_blocks):
+    if own and not alone and not any(of_the_test(block) for block in db.atomic_blocks):
         other = connections.create_connection(db.alias)
         try:
             other.ensure_connection()

@@ -89,7 +89,7 @@ class Databases:
                     column: self._names.public(one, one.label, table) for column, table in rows.references.items()
                 }
                 state[self._names.public(one, one.label, subject)] = Rows(
-                    rows.key, rows.rows, rows.surrogate, references
+                    rows.key, rows.rows, rows.surrogate, references, rows.places
                 )
             unreadable += failed
         return state, unreadable

@@ -1,8 +1,9 @@
 """Rows of SQLite, PostgreSQL and MySQL tables, read with plain queries over any driver."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_jobs.probes.catalogs import Catalog, Query, Table
@@ -11,6 +12,7 @@ from pytest_jobs.world import Rows, Unreadable
 __all__ = ["Tables", "cursor_query"]
 
 UUID_TEXT = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+MOST_PLACES = 100
 ADVICE = re.compile(r"\s*\n.*|\s*\(Background on this error.*", re.DOTALL)
 
 
@@ -48,7 +50,25 @@ class Tables:
             rows = self._rows(query, table, unreadable)
             if rows is not None:
                 state[table.subject] = rows
+        for subject, rows in state.items():
+            places = dict(self._places(query, rows, [target for target in known.values() if target.subject not in state]))
+            state[subject] = replace(rows, places=places) if places else rows
         return state, tuple(unreadable)
+
+    def _places(self, query: Query, rows: Rows, others: Iterable[Table]) -> Iterator[tuple[str, Mapping[Any, int]]]:
+        """Yield the columns that point to other tables with made keys, with the places of their values there."""
+        targets = {table.subject: table for table in others if table.surrogate and len(table.key) == 1}
+        for column, subject in rows.references.items():
+            values = {value for row in rows.rows if isinstance(value := row.get(column), int)}
+            if subject not in targets or not 0 < len(values) <= MOST_PLACES:
+                continue
+            table, key = self._place(targets[subject]), self.catalog.quote(targets[subject].key[0])
+            counted = f"SELECT COUNT(*) FROM {table} WHERE {key} <= "
+            with suppress(Exception):
+                yield column, {value: query(f"{counted}{value:d}")[1][0][0] for value in values}
+
+    def _place(self, table: Table) -> str:
+        return ".".join(self.catalog.quote(part) for part in (table.schema, table.name) if part)
 
     def described(self, query: Query) -> Mapping[str, Table]:
         """Return every table as its catalog describes it now, by subject."""
@@ -60,7 +80,7 @@ class Tables:
 
     def _rows(self, query: Query, table: Table, unreadable: list[Unreadable]) -> Rows | None:
         quote = self.catalog.quote
-        place = ".".join(quote(part) for part in (table.schema, table.name) if part)
+        place = self._place(table)
         order = f" ORDER BY {', '.join(map(quote, table.key))}" if table.key else ""
         try:
             columns, rows = query(f"SELECT * FROM {place}{order}")

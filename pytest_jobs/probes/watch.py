@@ -174,7 +174,7 @@ def _prefixed(state: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
     for subject, value in state.items():
         if isinstance(value, Rows):
             references = {column: f"{name}.{table}" for column, table in value.references.items()}
-            value = Rows(value.key, value.rows, value.surrogate, references)
+            value = Rows(value.key, value.rows, value.surrogate, references, value.places)
         found[f"{name}.{subject}"] = value
     return found
 

@@ -1,11 +1,12 @@
-"""The whole texts of `jobs.check_effects`, line by line."""
+"""The whole texts about what a job did, line by line."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pytest_jobs import render_checks
+from pytest_jobs import render_effects
 from pytest_jobs.expected import Wanted, align, done_by
 from pytest_jobs.records import Attempt, Effect
+from pytest_jobs.world import Early
 
 INSERT = Effect("sql", "payments", "INSERT payments", safe=True, where="shop.py:9")
 COMMIT = Effect("sql", "payments", "COMMIT", safe=True, where="shop.py:11")
@@ -18,7 +19,7 @@ def check(wanted: list[Wanted], *effects: tuple[Effect, ...], expected: str) -> 
     begun = datetime(2030, 1, 1, tzinfo=UTC)
     attempts = [Attempt(number, begun, begun, "succeeded", effects=each) for number, each in enumerate(effects, 1)]
     done = done_by(attempts)
-    text = render_checks.effects("shop.charge", align(wanted, done), done, len(attempts))
+    text = render_effects.effects("shop.charge", align(wanted, done), done, len(attempts))
     assert text.splitlines() == expected.strip("\n").splitlines()
 
 
@@ -161,7 +162,7 @@ Fix:     https://pytest-jobs.readthedocs.io/failures#effects
 
 def test_many_missing() -> None:
     """Of a long list the first are shown with what is near, and the rest is counted."""
-    text = render_checks.effects(
+    text = render_effects.effects(
         "shop.charge", align([f"mail {n}" for n in range(50)], done := done_by([Attempt(1, datetime.now(UTC), None, "failed", effects=(COMMIT,))])), done, 1
     )  # fmt: skip
     lines = text.splitlines()
@@ -169,3 +170,26 @@ def test_many_missing() -> None:
     assert sum(line.startswith(" nearest to ") for line in lines) == 5
     assert lines[43:45] == [" … and 10 more effects", " in all: 1 effect in 1 attempt"]
     assert lines[-3:] == [" … and 45 more were not done", "", "Fix:     https://pytest-jobs.readthedocs.io/failures#effects"]
+
+
+def test_published_too_early() -> None:
+    """Who published what, where, and what was not committed yet."""
+    receipt = Early("shop.receipt", "shop.book", ("orders",), "shop/tasks.py:12")
+    assert render_effects.early([receipt]).splitlines() == [
+        "receipt is published before orders is committed",
+        "",
+        " shop.receipt",
+        "   published by    shop.book at shop/tasks.py:12",
+        "   waits for       orders",
+        "",
+        "A worker may take it before the commit and not find the rows; after a rollback it runs for nothing.",
+        "",
+        "Fix:     transaction.on_commit(…), or receipt.delay_on_commit(…)",
+        "         https://pytest-jobs.readthedocs.io/failures#early",
+    ]
+    both = render_effects.early([Early("shop.receipt", "", ("orders", "payments")), receipt]).splitlines()
+    assert both[0] == "receipt is published before 2 tables are committed (+1 more)"
+    assert both[2:5] == [" shop.receipt", "   published by    the test", "   waits for       orders, payments"]
+    assert render_effects.early_line(receipt) == (
+        "shop.book publishes shop.receipt before orders is committed: https://pytest-jobs.readthedocs.io/failures#early"
+    )

@@ -38,7 +38,6 @@ from pytest_jobs.probes.django import (
     DjangoProbe,
     available,
     model_rows,
-    publishing_inside_atomic,
     queryset_rows,
 )
 from pytest_jobs.world import Rows
@@ -378,14 +377,6 @@ def test_a_database_that_cannot_be_read(probe, monkeypatch):
     ]
     monkeypatch.setattr(connections["ledger"], "vendor", "oracle")
     assert "is oracle" in probe.read(wanted)[1][0].reason
-
-
-def test_publishing_inside_atomic(any_db):
-    """Only a block that the test framework did not open makes a publish early."""
-    assert not publishing_inside_atomic()
-    with transaction.atomic():
-        assert publishing_inside_atomic()
-    assert not publishing_inside_atomic()
 
 
 def test_mail(probe, recorder):

@@ -16,9 +16,10 @@ def run(*arguments, path=HERE, **environment):
 
 
 def test_a_django_project(tmp_path):
-    """The probe does what `django_inside.py` says, in a process of its own: settings are for ever."""
+    """The probe does what `django_inside.py` and `django_commits_inside.py` say, in a process of its own: settings are for ever."""
     options = ["-p", "django_inside", "-p", "no:cacheprovider", "-p", "no:jobs", "-p", "no:randomly"]
-    inside = ["-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(tmp_path), *options, str(HERE / "django_inside.py")]
+    files = [str(HERE / name) for name in ("django_inside.py", "django_commits_inside.py")]
+    inside = ["-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(tmp_path), *options, *files]
     done = run(*inside, path=tmp_path, CASE_DB=str(tmp_path / "ledger.sqlite3"))
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -28,11 +29,11 @@ def test_without_a_project():
     code = """
 import sys
 from pytest_jobs.probes.base import Recorder
-from pytest_jobs.probes.django import DjangoProbe, available, publishing_inside_atomic
+from pytest_jobs.probes.django import DjangoProbe, available
 probe = DjangoProbe()
 probe.install(Recorder())
 probe.refresh()
-assert not available() and not publishing_inside_atomic()
+assert not available()
 assert probe.read(frozenset({"payments"})) == ({}, ())
 probe.forget()
 probe.remove()
