@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +16,6 @@ Name = tuple[Hashable, ...]
 Colours = Mapping[Name, int]
 ROUNDS = 8
 MOST_COMPARED = 10_000
-NOWHERE: Mapping[Any, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class Labels:
 
     def reference(self, rows: Rows, column: str, value: Any, of: Callable[[Any], Hashable]) -> Hashable:
         """Return the canonical form of a foreign key: what the row is called that it points to, or where it stands."""
-        table, place = rows.references[column], rows.places.get(column, NOWHERE).get(value)
+        table, place = rows.references[column], _place(rows, column, value)
         return self.names.get(("key", table, (value,))) or (of(value) if place is None else ("place", table, place))
 
 
@@ -95,6 +93,10 @@ def made_keys(rows: Rows) -> bool:
     first = rows.rows[0].get(rows.key[0]) if rows.rows else None
     text = str(first) if isinstance(first, str | UUID) else ""
     return not (text and UUID_TEXT.fullmatch(text))
+
+
+def _place(rows: Rows, column: str, value: Any) -> int | None:
+    return rows.places[column].get(value) if column in rows.places and isinstance(value, int) else None
 
 
 def pair_names(once: World, now: World, instants: Instants) -> tuple[Labels, Labels]:
@@ -155,7 +157,7 @@ def _row(table: str, rows: Rows, row: Mapping[str, Any], made: set[str], shape: 
             continue
         if table in made and column in rows.key:
             continue
-        content.append((column, rows.places.get(column, NOWHERE).get(value, shape(value))))
+        content.append((column, shape(value) if _place(rows, column, value) is None else ("place", _place(rows, column, value))))
         found: list[Found] = list(uuids_in(value, shape, (column,)))
         names += ((place, ("uuid", digits)) for place, digits in found)
         if home is None and rows.key == (column,) and found:
