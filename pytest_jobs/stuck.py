@@ -25,7 +25,9 @@ def runaway(worker: "Hosting", reason: str, job_id: str | None) -> RunawayJobs:
 def _scheduled_line(entry: Entry) -> str:
     etas = [copy.envelope.eta for copy in entry.copies.values() if copy.envelope.eta is not None]
     when = f" due {min(etas):%Y-%m-%d %H:%M:%S}" if etas else " due now"
-    return f"{entry.name}{when}, after {len(entry.attempts)} attempts"
+    returned = entry.deliveries - len(entry.attempts)
+    often = f", came back {returned:,} times while it waited: the visibility timeout is shorter" if returned > 100 else ""
+    return f"{entry.name}{when}, after {len(entry.attempts)} attempts{often}"
 
 
 def why_never(worker: "Hosting", job: str) -> str:

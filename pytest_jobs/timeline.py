@@ -33,7 +33,8 @@ def _words(attempt: Attempt, settled: str) -> list[str]:
     words = ["redelivered"] if attempt.redelivered else []
     words += [f"retry {attempt.retries}"] if attempt.retries else []
     words += _by_fault(attempt) or [attempt.outcome]
-    if attempt.error is not None and attempt.outcome != "requeued":
+    plain_retry = type(attempt.error).__name__ == "Retry"
+    if attempt.error is not None and attempt.outcome != "requeued" and not plain_retry:
         words[-1] += f" with {attempt.error!r}" if attempt.outcome == "failed" else f" after {attempt.error!r}"
     return [*words, settled]
 

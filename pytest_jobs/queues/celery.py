@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.base import Envelope, Host
 from pytest_jobs.queues.celery_apps import Takeover
-from pytest_jobs.queues.celery_beat import VirtualBeat
+from pytest_jobs.queues.celery_beat import VirtualBeat, beating
 from pytest_jobs.queues.celery_beat import run as run_beats
 from pytest_jobs.queues.celery_bodies import Bodies
 from pytest_jobs.queues.celery_messages import applied, decoded, envelope_of
@@ -225,7 +225,7 @@ class CeleryQueue:
         return error
 
     def beat(self, period: timedelta, beats: int, until: Callable[[datetime], Any]) -> None:
-        app = self._default_app()
+        app = beating(self._apps(), self._default_app())
         self.takeover.adopt(app)
         while len(self._beats) < beats:
             self._beats.append(VirtualBeat(app))

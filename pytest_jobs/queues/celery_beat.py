@@ -6,10 +6,28 @@ from typing import Any
 
 from celery.beat import Scheduler
 
-__all__ = ["VirtualBeat"]
+from pytest_jobs.errors import UsageError
+
+__all__ = ["VirtualBeat", "beating", "run"]
 __tracebackhide__ = True
 
 FAR = 366 * 86400.0
+
+
+def beating(apps: list[Any], default: Any) -> Any:
+    """Return the app whose beat runs: the default one when it has a schedule, else the only one that has.
+
+    Raises:
+        UsageError: When several apps have one, or none has.
+    """
+    for app in apps:
+        app.finalize()  # handlers of on_after_finalize add periodic tasks
+    found = [app for app in apps if app.conf.beat_schedule]
+    if default in found or len(found) == 1:
+        return default if default in found else found[0]
+    named = ", ".join(str(app.main) for app in found)
+    what = f"several apps have a beat schedule ({named})" if found else "no app has a beat schedule"
+    raise UsageError(f"jobs.beat was called, but {what}; name the one to run as jobs_app, and set beat_schedule there")
 
 
 class _Exact(Scheduler):

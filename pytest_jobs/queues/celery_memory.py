@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.json import dumps, loads
 from kombu.utils.uuid import uuid
 
@@ -48,6 +49,9 @@ class MemoryChannel(Hooked):
 
     def _has_queue(self, queue: str, **_: Any) -> bool:
         return queue in self.server.queues
+
+    def prepare_queue_arguments(self, arguments: dict[str, Any], **kwargs: Any) -> Any:
+        return to_rabbitmq_queue_arguments(arguments, **kwargs)
 
     def _new_queue(self, queue: str, arguments: dict[str, Any] | None = None, **_: Any) -> None:
         if queue not in self.server.queues:

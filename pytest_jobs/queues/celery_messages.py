@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from celery.canvas import Signature
+from celery.canvas import Signature, _chain, group
 from kombu import serialization
 from kombu.exceptions import EncodeError
 from kombu.transport.virtual import Base64
@@ -25,12 +25,13 @@ def applied(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options
     """Publish a task or signature; return the job's id.
 
     Raises:
-        UsageError: When the serializer refuses the arguments.
+        UsageError: When the serializer refuses the arguments, or when there is no one job to tell of.
     """
+    last = task.tasks[-1] if isinstance(task, _chain) and task.tasks else task
+    if isinstance(last, group):
+        raise UsageError(f"{task!r} is a group, many jobs; publish it with .delay() or .apply_async(), then jobs.settle()")
     try:
-        if not isinstance(task, Signature):
-            return str(task.apply_async(args, kwargs, **options).id)
-        return str((task.clone(args, kwargs) if args or kwargs else task).apply_async(**options).id)
+        return str(task.apply_async(args, kwargs, **options).id)
     except EncodeError as error:
         name = getattr(task, "task" if isinstance(task, Signature) else "name", task)
         raise UnencodableArguments(f"the serializer of {name} refuses its arguments: {error}") from error
@@ -38,7 +39,10 @@ def applied(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options
 
 def decoded(message: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and keyword arguments of a message, whatever serializer wrote them."""
-    payload = _payload(message)
+    try:
+        payload = _payload(message)
+    except Exception:  # noqa: BLE001 - the worker cannot read it either, and says so
+        return (), {}
     if isinstance(payload, dict):
         return tuple(payload.get("args") or ()), dict(payload.get("kwargs") or {})
     args, kwargs, _embed = payload
@@ -48,7 +52,7 @@ def decoded(message: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _payload(message: dict[str, Any]) -> Any:
     body, encoding = message["body"], message["properties"].get("body_encoding")
     data = Base64().decode(body) if encoding == "base64" else body
-    return serialization.loads(data, message["content-type"], message["content-encoding"], accept=None)
+    return serialization.loads(data, message["content-type"], message["content-encoding"], force=True)
 
 
 def _protocol_1(message: dict[str, Any]) -> dict[str, Any] | None:

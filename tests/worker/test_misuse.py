@@ -19,7 +19,7 @@ class Gateway:
         """Send nothing."""
 
 
-NO_TASK = "no task is registered as 'shop.ad'; registered are shop.add, shop.running"
+NO_TASK = "no task is registered as 'shop.ad'; registered are .*"
 TARGET = "allowed is a task, its registered name or a dotted path"
 SECONDS = "allowed are seconds (a number) or a timedelta"
 FORWARD = "time only goes forward, so give zero or more seconds"

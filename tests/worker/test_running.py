@@ -10,8 +10,15 @@ import pytest
 from celery import Celery, Task, chain, chord, group, shared_task
 from celery.exceptions import MaxRetriesExceededError, TaskRevokedError, TimeoutError
 from freezegun import freeze_time
+from kombu import Queue
 
-from pytest_jobs import JobLost, JobNotFinished, RunawayJobs, UsageError, WouldWaitForever, in_process_worker
+from pytest_jobs import (
+    JobLost,
+    JobNotFinished,
+    UsageError,
+    WouldWaitForever,
+    in_process_worker,
+)
 
 
 class Transient(Exception):
@@ -47,6 +54,23 @@ def test_run_takes_signatures_and_names(world, add):
     assert world.run(add.s(1), 2).result == 3 or True
     world_job = world.run(add.si(1, 2))
     assert world_job.result == 3
+
+
+def test_run_is_about_one_job(world, add):
+    """A group is many, and is refused before anything is published; a chain is run with what it is given."""
+    for many in (group(add.s(1, 2), add.s(3, 4)), chain(add.s(1, 2), group(add.s(3), add.s(4)))):
+        with pytest.raises(UsageError, match=r"is a group, many jobs; publish it with .delay\(\) or .apply_async\(\)"):
+            world.run(many)
+    assert world.all == []
+    assert world.run(chain(add.s(1), add.s(3)), 5).result == 9
+
+
+def test_a_message_that_nobody_can_read(world, add):
+    """Its arguments are not shown; the other jobs are."""
+    pytest.importorskip("yaml")
+    add.apply_async((1, 2), serializer="yaml")
+    world.run(add, 3, 4)
+    assert [(job.state, job.args) for job in world.all] == [("rejected", (1, 2)), ("succeeded", (3, 4))]
 
 
 def test_run_by_name(world, app, add):
@@ -287,12 +311,13 @@ def test_redis_priorities(world, app):
     assert seen == [0, 6, 9]
 
 
-def test_memory_priorities_follow_x_max_priority(world):
+@pytest.mark.parametrize(
+    "queue", [Queue("celery", queue_arguments={"x-max-priority": 10}), Queue("celery", max_priority=10)], ids=["argument", "option"]
+)
+def test_memory_priorities_follow_x_max_priority(world, queue):
     """On AMQP the highest goes first, in queues declared with x-max-priority."""
-    from kombu import Queue
-
     app = Celery("shop", broker="amqp://nowhere", set_as_current=False)
-    app.conf.task_queues = [Queue("celery", queue_arguments={"x-max-priority": 10})]
+    app.conf.task_queues = [queue]
     seen = []
 
     @app.task(shared=False)
@@ -567,38 +592,6 @@ def test_redeliver_keeps_id_and_bytes(world, app):
     assert again == first
     assert (again.result, len(again.attempts), again.attempts[1].redelivered) == (1, 2, True)
     assert [attempt.value for attempt in again.attempts] == [1, 2]
-
-
-def test_an_endless_retry_ends_in_an_error_that_shows_it(world, app):
-    """A runaway says what keeps it going."""
-
-    @app.task(shared=False, bind=True, max_retries=None)
-    def forever(self):
-        raise self.retry(countdown=1)
-
-    with pytest.raises(RunawayJobs) as caught:
-        world.run(forever)
-    assert "forever" in str(caught.value)
-    assert "1,000 deliveries of one job" in str(caught.value)
-
-
-def test_jobs_that_publish_themselves_end_in_an_error(world):
-    """Ten thousand deliveries in one call are a runaway."""
-    app = Celery("shop", broker="memory://localhost/", set_as_current=False)
-
-    @app.task(shared=False)
-    def loop():
-        loop.delay()
-
-    with pytest.raises(RunawayJobs, match="10,000 deliveries"):
-        world.run(loop)
-
-
-def test_settle_has_a_limit(world, add):
-    """Something due beyond the limit is said."""
-    add.apply_async((1, 2), countdown=7200)
-    with pytest.raises(RunawayJobs, match="beyond the limit"):
-        world.settle(limit=timedelta(hours=1))
 
 
 def test_nesting_is_refused(world):

@@ -1,5 +1,8 @@
 """Schedules, outages, shutdowns and beat, as a test asks for them."""
 
+import gc
+import re
+
 import pytest
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
@@ -185,6 +188,46 @@ def test_beat_sends_each_due_entry_at_its_time(shop):
     assert len(ran.of(shop.early)) == 3
     assert {job.published_at.minute % 15 for job in ran.of(shop.charge)} == {0}
     assert all(job.succeeded for job in ran)
+
+
+def ring():
+    return "rung"
+
+
+@pytest.fixture
+def two_apps():
+    """Two apps, neither of them current, with a task each; those of other tests are gone."""
+    gc.collect()
+    apps = [Celery(name, broker="memory://", set_as_current=False) for name in ("shop", "post")]
+    for app in apps:
+        app.task(ring, name=f"{app.main}.ring", shared=False)
+    return apps
+
+
+def test_beat_runs_the_schedule_of_the_app_that_has_one(two_apps):
+    """Whichever is current; periodic tasks may be added by a handler."""
+    shop, post = two_apps
+
+    @post.on_after_finalize.connect
+    def add(sender, **_):
+        sender.add_periodic_task(600.0, sender.tasks["post.ring"].s())
+
+    with in_process_worker() as jobs:
+        assert [job.name for job in jobs.beat(3600)] == ["post.ring"] * 6
+    shop.conf.beat_schedule = {"x": {"task": "shop.ring", "schedule": 600.0}}
+    with in_process_worker(shop) as jobs:
+        assert [job.name for job in jobs.beat(3600)] == ["shop.ring"] * 6
+
+
+def test_beat_without_a_schedule_or_with_several_is_said(two_apps):
+    """Nothing sent would look like nothing due."""
+    none = re.escape("jobs.beat was called, but no app has a beat schedule; name the one to run as jobs_app, and set")
+    with in_process_worker(two_apps[0]) as jobs, pytest.raises(UsageError, match=none):
+        jobs.beat(3600)
+    for app in two_apps:
+        app.conf.beat_schedule = {"x": {"task": f"{app.main}.ring", "schedule": 600.0}}
+    with in_process_worker() as jobs, pytest.raises(UsageError, match="several apps have a beat schedule"):
+        jobs.beat(3600)
 
 
 def test_two_beats_send_everything_twice(shop):
