@@ -8,7 +8,7 @@ from inspect import unwrap
 from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from pytest_jobs import render
+from pytest_jobs import render, render_checks
 from pytest_jobs.clock import frozen
 from pytest_jobs.errors import RunawayJobs, UsageError
 from pytest_jobs.explore import Exploration, Run, judge
@@ -153,7 +153,7 @@ def _bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = 
     """Settle what the test left, finish the schedule, read the world.
 
     Raises:
-        AssertionError: When no job ran, or a fault never fired.
+        AssertionError: When no job ran, a fault never fired, or a job was dropped because its retry could not be published.
     """
     session = jobs._session
     worker = session.worker
@@ -161,6 +161,9 @@ def _bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = 
     if not implied and not any(entry.attempts for entry in worker.ledger.entries.values()):
         raise AssertionError(render.no_job(test))
     session.check_faults()
+    dropped = next((job for job in jobs.lost if job.attempts and job.attempts[-1].outcome == "retry lost"), None)
+    if dropped is not None and schedule == ONCE and "lost" not in session.ignore:
+        raise AssertionError(render_checks.dropped(dropped.name, lines(worker)))
     count = len(worker.deliveries)
     session.come_late(schedule)
     return _run(jobs, schedule, "passed", "", count)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 from pytest_jobs.errors import JobLost, JobNotFinished, UsageError
+from pytest_jobs.losses import why_lost
 
 __all__ = ["Attempt", "Delays", "Effect", "Job", "JobList"]
 
@@ -171,7 +172,7 @@ class Job:
             raise self.error
         if self.state in OPEN_STATES:
             raise JobNotFinished(f"{self.name} is {self.state}: run it first, with jobs.settle() for example")
-        raise JobLost(f"{self.name} is {self.state}: no worker stored an outcome and its message is gone")
+        raise JobLost(f"{self.name} is {self.state}: {why_lost(self.attempts)}")
 
     @property
     def parent(self) -> "Job | None":

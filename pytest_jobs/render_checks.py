@@ -9,7 +9,7 @@ from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence
 
 __all__ = [
-    "breaks", "deadlocks", "delays", "grows", "herd", "hung", "no_herd", "not_struck", "out_of_time", "outage",
+    "breaks", "deadlocks", "delays", "dropped", "grows", "herd", "hung", "no_herd", "not_struck", "out_of_time", "outage",
     "varies",
 ]  # fmt: skip
 
@@ -41,6 +41,22 @@ def out_of_time(schedule: str) -> str:
 def outage(what: str) -> str:
     """Say what an injected outage is."""
     return f"injected by jobs.outage({what!r}): the server cannot be reached"
+
+
+def dropped(task: str, timeline: Sequence[str]) -> str:
+    """Say that Celery dropped a job because its retry could not be published."""
+    return "\n".join(
+        (
+            f"{short(task)} is lost: its retry could not be published",
+            "",
+            *(f" {line}" for line in timeline),
+            "",
+            "self.retry() publishes a new message. When the broker stays out of reach for all tries, Celery rejects the old",
+            "message and drops the job; acknowledged late or early makes no difference.",
+            "Fix:     self.retry(retry_policy={'max_retries': …}), task_publish_retry_policy, or a sweep that finds such jobs",
+            f"         {DOCS}#lost",
+        )
+    )
 
 
 def delays(task: str, expected: Sequence[float], actual: Sequence[float], jitter: float | Literal["full"] = 0.0) -> str:

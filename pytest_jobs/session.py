@@ -16,6 +16,7 @@ from pytest_jobs.errors import UsageError
 from pytest_jobs.faults import Fault, Faults
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.injected import is_injected
+from pytest_jobs.losses import why_lost
 from pytest_jobs.options import Options
 from pytest_jobs.probes.active import Active
 from pytest_jobs.probes.base import Probe, Recorder
@@ -282,22 +283,10 @@ class Session:
 
     def _left(self) -> tuple[str, ...]:
         left = [f"{job.name} is {job.state}" for job in self.jobs("pending", "scheduled", "retrying")]
-        return (*left, *(f"{job.name} is lost: {_why_lost(job)}" for job in self.jobs("lost")))
+        return (*left, *(f"{job.name} is lost: {why_lost(job.attempts)}" for job in self.jobs("lost")))
 
 
 def _named_apart(state: Mapping[str, Any], seen: Mapping[str, Any], probe: str) -> dict[str, Any]:
     """Give what another probe calls the same another name, unless it is the same."""
     taken = {subject for subject, value in seen.items() if subject in state and state[subject] != value}
     return {f"{subject} ({probe})" if subject in taken else subject: value for subject, value in seen.items()}
-
-
-def _why_lost(job: Job) -> str:
-    """Say how a job was lost, and which settings would have kept it."""
-    last = job.attempts[-1].outcome if job.attempts else ""
-    if last == "killed":
-        return "acknowledged before it ran, then killed; acks_late=True would keep it"
-    if last == "requeued":
-        return "its requeue came after an early ack; acks_late=True would keep it"
-    if last == "ignored":
-        return "it raised Ignore, which stores no outcome"
-    return "its message left the queue without an outcome"

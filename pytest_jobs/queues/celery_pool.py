@@ -7,6 +7,7 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.app.task import Task
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry
 
@@ -106,7 +107,15 @@ def _outcome(error: BaseException) -> Outcome:
     if isinstance(error, Retry):
         return Outcome("retried", error=error.exc if isinstance(error.exc, BaseException) else error)
     if isinstance(error, Reject):
-        return Outcome("requeued" if error.requeue else "rejected", error=error)
+        return Outcome("retry lost" if _is_of_retry(error) else "requeued" if error.requeue else "rejected", error=error)
     if isinstance(error, Ignore):
         return Outcome("ignored", error=error)
     return Outcome("worker lost" if isinstance(error, SystemExit) else "failed", error=error)
+
+
+def _is_of_retry(error: Reject) -> bool:
+    """Tell whether Celery itself rejects a message because the retry of its job could not be published."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is Task.retry.__code__

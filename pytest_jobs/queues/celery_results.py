@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import states
 from celery.app import backends
-from celery.backends.base import DisabledBackend, KeyValueStoreBackend
+from celery.backends.base import Backend, DisabledBackend, KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TimeoutError  # noqa: A004 - Celery's own name
 
@@ -49,9 +49,10 @@ class _RunsTheWorker:
         self.waiter.glance()
         return super().get_task_meta(task_id, cache=cache)  # type: ignore[misc]
 
-    def store_result(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+    def _store_result(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        # Inside the loop of `result_backend_always_retry`.
         self.waiter.outage("store")
-        return super().store_result(task_id, *args, **kwargs)  # type: ignore[misc]
+        return super()._store_result(task_id, *args, **kwargs)  # type: ignore[misc]
 
     def _wait(self, result: Any, timeout: float | None) -> Any:
         def ready() -> bool:
@@ -95,6 +96,10 @@ class MemoryBackend(_RunsTheWorker, KeyValueStoreBackend):
     supports_native_join = True
     persistent = True
     data: dict[str, tuple[Any, float | None]]
+    retries: bool
+
+    def exception_safe_to_retry(self, exc: BaseException) -> bool:
+        return self.retries and isinstance(exc, ConnectionError)
 
     def _alive(self, key: Any) -> Any:
         value, expires = self.data.get(self._text(key), (None, None))
@@ -150,5 +155,8 @@ def backend_for(
         return made(app=app, url=url)
     text = str(url or cls.__name__)
     scheme = text.split("://")[0].split("+")[0]
-    members = {"waiter": waiter, "data": stores.setdefault(text, {}), "implements_incr": scheme in COUNTERS}
+    retries = getattr(cls, "exception_safe_to_retry", None) is not Backend.exception_safe_to_retry
+    members = {
+        "waiter": waiter, "data": stores.setdefault(text, {}), "implements_incr": scheme in COUNTERS, "retries": retries,
+    }  # fmt: skip
     return type("MemoryBackend", (MemoryBackend,), members)(app=app, url=text)

@@ -1,4 +1,4 @@
-"""The whole texts of the checks under strain."""
+"""The whole texts of the checks under strain, and of a job that its broker's outage costs."""
 
 from pytest_jobs import render_checks
 from pytest_jobs.ignore import Ignore
@@ -105,5 +105,22 @@ two runs of take differ: stock.left 90 -> 99, so nothing was compared
 The jobs ran one after the other, twice, before any thread. Seed random values, and let jobs.watch see what is
 kept in memory, so that it can be put back.
 Fix:     https://pytest-jobs.readthedocs.io/failures#irreproducible
+""",
+    )
+
+
+def test_a_dropped_retry() -> None:
+    """Celery drops a job whose retry cannot be published."""
+    check(
+        render_checks.dropped("shop.send", ["00:00:00  delivery 1  send(7)  retry lost after reject, acked"]),
+        """
+send is lost: its retry could not be published
+
+ 00:00:00  delivery 1  send(7)  retry lost after reject, acked
+
+self.retry() publishes a new message. When the broker stays out of reach for all tries, Celery rejects the old
+message and drops the job; acknowledged late or early makes no difference.
+Fix:     self.retry(retry_policy={'max_retries': …}), task_publish_retry_policy, or a sweep that finds such jobs
+         https://pytest-jobs.readthedocs.io/failures#lost
 """,
     )
