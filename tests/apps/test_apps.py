@@ -28,6 +28,22 @@ FOUND = {
         "child": "book is not idempotent at twice: shop_payment 1 -> 3 rows",
         "view": "ship is published before shop_order is committed",
     },
+    "httpx_shop": {
+        "request": "charge is not idempotent at reply-lost@1: POST …/charges 1 -> 2 requests",
+        "lock": "dispatch is not idempotent at crash@5: http:PUT …/7 1 entry -> 0 entries (+1 more)",
+        "race": "claim is not idempotent at overlap@3: redis:claims '1' -> '2'",
+        "resource": "book is not idempotent at twice: http:PUT …/2 0 entries -> 1 entry",
+        "message": "tell is not idempotent at twice: POST https://…/messages 1 -> 2 requests",
+        "list": "line_up is not idempotent at twice: redis:line 1 -> 2 items",
+    },
+    "s3_shop": {
+        "object": "export is not idempotent at twice: s3:repor…y/2.csv absent -> 'monday;500'",
+        "append": r"note is not idempotent at twice: s3:repor…log.txt 'begun\nended\n' -> 'begun\nended\nended\n'",
+        "move": "archive is not idempotent at crash@7: archive succeeded -> failed",
+        "message": "announce is not idempotent at twice: aws:sqs.SendMessage 1 -> 2 writes",
+        "item": "count is not idempotent at twice: aws:dynamodb.UpdateItem 1 -> 2 writes",
+        "file": "upload is not idempotent at twice: s3:reports/files/1 absent -> '500'",
+    },
 }
 CASES = [pytest.param(app, case, id=f"{app}-{case}") for app, cases in FOUND.items() for case in cases]
 

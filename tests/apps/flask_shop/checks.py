@@ -25,10 +25,12 @@ from shop import (
 )
 from sqlalchemy.pool import StaticPool
 
+in_memory_too = pytest.mark.parametrize("engine", ["file", "memory"], indirect=True)
 
-@pytest.fixture(params=["file", "memory"])
+
+@pytest.fixture
 def engine(request, tmp_path):
-    if request.param == "file":
+    if getattr(request, "param", "file") == "file":
         engine = sa.create_engine(f"sqlite:///{tmp_path}/shop.db")
     else:
         engine = sa.create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
@@ -66,52 +68,54 @@ def services():
         yield mock
 
 
-@pytest.mark.idempotent("all")
+@in_memory_too
+@pytest.mark.idempotent("twice")
 def test_broken_rows(order):
     book.delay(order)
 
 
-@pytest.mark.idempotent("all")
+@in_memory_too
+@pytest.mark.idempotent("twice", "crash", "overlap")
 def test_repaired_rows(order):
     book_once.delay(order)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("twice")
 def test_broken_counter(order):
     credit.delay("ann", 500)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("twice", "overlap")
 def test_repaired_counter(order):
     credit_once.delay("ann", 500, order)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("reply-lost")
 def test_broken_request(order, services):
     charge.delay(order)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("twice", "crash", "reply-lost")
 def test_repaired_request(order, services):
     charge_once.delay(order)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("twice")
 def test_broken_resource(order, services):
     reserve.delay(order)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("twice", "fail")
 def test_repaired_resource(order, services):
     reserve_once.delay(order)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("twice")
 def test_broken_child(order):
     confirm.delay(order)
 
 
-@pytest.mark.idempotent("all")
+@pytest.mark.idempotent("twice", "crash")
 def test_repaired_child(order):
     confirm_once.delay(order)
 
