@@ -178,6 +178,7 @@ class Execution:
     def fail(self, error: BaseException, how: str) -> NoReturn:
         """Raise an injected error here."""
         self.fault = how
+        self.entry.injected.append(repr(error))
         raise mark_injected(error, self.worker.route.schedule)
 
     def overlap(self, how: str) -> None:

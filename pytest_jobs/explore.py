@@ -1,8 +1,8 @@
 """Run a test again under one schedule after another, each time in a fresh world; then judge."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from pytest_jobs import render, render_effects
@@ -36,6 +36,7 @@ class Run:
         outgoing: The numbers of its outgoing calls, likewise.
         blamed: The tasks that the schedule struck, each with what their attempts did.
         ignore: The patterns of differences that are fine in it.
+        hit: Which outgoing call the schedule let fail.
     """
 
     schedule: Schedule
@@ -50,6 +51,13 @@ class Run:
     outgoing: tuple[int, ...] = ()
     blamed: tuple[tuple[str, frozenset[str]], ...] = ()
     ignore: tuple[str, ...] = ()
+    hit: str = ""
+
+    @property
+    def retried(self) -> Hashable:
+        """What failed and was retried after it; nothing when no job was retried."""
+        tasks = [task for task, touched in self.blamed if any(label.startswith("retry ") for label in touched)]
+        return (VOLATILE.sub("#", self.hit), *tasks) if tasks and self.hit else ()
 
 
 @dataclass(slots=True)
@@ -93,7 +101,7 @@ def explore(
 ) -> Exploration:
     """Run a test undisturbed, then under each schedule.
 
-    Where a run recovers by doing something that the undisturbed one never did, that recovery is disturbed as well, unless
+    A call whose failure is retried also fails in every retry, once a run. Where a run recovers by doing something that the undisturbed one never did, that recovery is disturbed as well, unless
     the run already shows what is wrong.
 
     Args:
@@ -115,6 +123,7 @@ def explore(
     planned_ones = [only] if only is not None else list(_round_robin([_planned(kind, first) for kind in kinds]))
     queue = sorted(planned_ones, key=lambda schedule: str(schedule) not in remembered)
     usual = _shapes(first)
+    persistent: set[Hashable] = set()
     for number, schedule in enumerate(queue, start=1):
         if number > limit:
             break
@@ -123,6 +132,9 @@ def explore(
         deepens = only is None and one.struck and schedule.then is None and not _shapes(one) <= usual
         if deepens and not _fails(first.world, one):
             queue += _deeper(schedule, kinds, run(schedule, wanted, True))
+        if only is None and str(schedule) == f"fail@{schedule.at}" and one.retried and one.retried not in persistent:
+            persistent.add(one.retried)
+            queue.append(replace(schedule, on=True))
         progress(number, min(len(queue), limit))
     found.closed = sum(point.open for point in first.points) if "overlap" in kinds and only is None else 0
     found.left_out = len(queue) - len(found.runs)
@@ -277,7 +289,7 @@ def _blamed(run: Run, findings: tuple[Finding, ...]) -> str:
     worst = findings[0]
     named = " ".join([worst.subject, *(line.label for line in worst.evidence[:1])]).split()
     for task in run.tasks:
-        if worst.rule in {"outcome", "lost", "left"} and task.rpartition(".")[2] in named:
+        if worst.rule in {"outcome", "lost", "left", "other-error", "endless", "no-delay", "lock"} and task.rpartition(".")[2] in named:
             return task
     for task, touched in run.blamed:
         if any(each == worst.subject or each.endswith(f":{worst.subject}") for each in touched):

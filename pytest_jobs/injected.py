@@ -1,8 +1,8 @@
 """Errors that a schedule injected, and the jobs that gave up with one."""
 
-from pytest_jobs.ledger import Ledger
+from pytest_jobs.ledger import Entry, Ledger
 
-__all__ = ["injected_failures", "is_injected", "mark_injected"]
+__all__ = ["gave_up_with", "injected_failures", "is_injected", "mark_injected"]
 
 NOTE = "injected by the schedule"
 
@@ -25,6 +25,11 @@ def is_injected(error: BaseException | None) -> bool:
     return False
 
 
+def gave_up_with(entry: Entry, error: BaseException | None) -> bool:
+    """Tell whether an error is the injected one, or Celery's own word for too many retries after it."""
+    return is_injected(error) or (bool(entry.injected) and type(error).__name__ == "MaxRetriesExceededError")
+
+
 def injected_failures(ledger: Ledger) -> tuple[str, ...]:
     """Return the ids of the jobs whose outcome is the injected error: they gave up, which they may."""
-    return tuple(entry.id for entry in ledger.entries.values() if entry.state == "failed" and is_injected(entry.error))
+    return tuple(entry.id for entry in ledger.entries.values() if entry.state == "failed" and gave_up_with(entry, entry.error))

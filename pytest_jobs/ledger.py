@@ -40,7 +40,7 @@ class Entry:
 
     __slots__ = (
         "attempts", "children", "copies", "delays", "deliveries", "duplicate", "error", "extra", "finished_at", "first",
-        "id", "last", "name", "parent", "payload", "published_at", "queue", "running", "settled", "state", "value",
+        "id", "injected", "last", "name", "parent", "payload", "published_at", "queue", "running", "settled", "state", "value",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, published_at: datetime, parent: str | None) -> None:
@@ -53,6 +53,7 @@ class Entry:
         self.children: list[str] = []
         self.attempts: list[Attempt] = []
         self.delays: list[float] = []
+        self.injected: list[str] = []
         self.copies: dict[str, Copy] = {}
         self.state: str | None = None
         self.value: Any = None

@@ -174,6 +174,7 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
     session = jobs._session
     worker = session.worker
     gave_up = injected_failures(worker.ledger) if schedule.has(*AT_CALLS) else ()
+    worker.route.mend()
     for job in gave_up:
         jobs.advance(RERUN_AFTER)
         worker.redeliver(worker.ledger.entries[job].last)
@@ -193,6 +194,7 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
         outgoing=worker.route.outgoing,
         blamed=_struck(worker),
         ignore=tuple(session.ignore),
+        hit=worker.route.hit,
     )
 
 

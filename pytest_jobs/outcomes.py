@@ -88,6 +88,8 @@ def _job(old: Outcome, new: Outcome, now: World, walk: Difference, hidden: Hidde
             reason = reason.partition("lost: ")[2] or "it left its queue without an outcome"
             yield Finding("lost", "lost", "", reason, (Evidence(name, old.state, "lost"),))
         return
+    if new.died_of and old.state != "failed":
+        return
     first_kind, first_value, first = _final(new)
     finals = [(first, first_kind, first_value, "")]
     for number, (again, other) in enumerate(new.attempts[first:], start=first + 1):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_jobs.probes.base import Transient
 from pytest_jobs.records import Effect
+from pytest_jobs.retries import ENDLESS
 from pytest_jobs.schedules import AT_POINTS, Schedule, error_named
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Route:
         self.signature = signature
         self.reached = 0
         self.calls = 0
+        self.hit = ""
         self._losing: Effect | None = None
+        self._down: tuple[str, str, Transient] | None = None
         self._classes: dict[Hashable, Point] = {}
         self._outgoing: list[int] = []
 
@@ -88,6 +91,10 @@ class Route:
         """The numbers of the outgoing calls; where a schedule is recorded, of those after its last fault."""
         return tuple(self._outgoing)
 
+    def mend(self) -> None:
+        """Let what goes on failing work again."""
+        self._down = None
+
     def line(self, execution: "Execution", where: str) -> None:
         """A line of project code is about to run."""
         self._reach(execution, where, f"line {where}")
@@ -103,7 +110,13 @@ class Route:
         if self.recording and not self.untouched:
             self._outgoing.append(self.calls)
         make = self._raised(error)
-        if self.strikes("fail", self.calls):
+        down = self._down
+        if down is not None and down[:2] == (execution.entry.id, effect.target) and len(execution.entry.injected) < ENDLESS:
+            execution.fail(down[2](), f"{self.schedule}: {effect.label} failed again")
+        if self._next("fail", self.calls):
+            self.hit = effect.label
+            if self.untouched.pop(0).on:
+                self._down = (execution.entry.id, effect.target, make)
             execution.fail(make(), f"{self.schedule}: {effect.label} failed")
         if self._next("reply-lost", self.calls):
             self._losing = effect

@@ -23,12 +23,14 @@ class Schedule:
         at: Which delivery or point it strikes, from 1; None when it strikes all.
         then: What strikes after it: `crash@3+crash@9`.
         error: The dotted name of what an outgoing call raises; empty for its library's own transient error.
+        on: Whether the call goes on failing in every retry of the job: `fail@3-`.
     """
 
     kind: str
     at: int | None = None
     then: "Schedule | None" = None
     error: str = ""
+    on: bool = False
 
     @property
     def steps(self) -> tuple["Schedule", ...]:
@@ -40,7 +42,7 @@ class Schedule:
         return any(step.kind in kinds for step in self.steps)
 
     def __str__(self) -> str:
-        own = self.kind if self.at is None else f"{self.kind}@{self.at}"
+        own = self.kind if self.at is None else f"{self.kind}@{self.at}{'-' if self.on else ''}"
         own = f"{own}:{self.error}" if self.error else own
         return own if self.then is None else f"{own}+{self.then}"
 
@@ -74,16 +76,18 @@ def parse(text: str) -> Schedule:
 
 
 def _step(text: str) -> Schedule | None:
-    match = re.fullmatch(r"([a-z-]+)(?:@([1-9]\d*)(?::([\w.]+))?)?", text.strip())
+    match = re.fullmatch(r"([a-z-]+)(?:@([1-9]\d*)(-)?(?::([\w.]+))?)?", text.strip())
     if match is None:
         return None
-    kind, at, error = match.groups()
+    kind, at, on, error = match.groups()
+    if on and kind != "fail":
+        return None
     if error is not None:
         error_named(error)
-        return Schedule(kind, int(at), None, error) if kind in AT_CALLS else None
+        return Schedule(kind, int(at), None, error, bool(on)) if kind in AT_CALLS else None
     if kind in PLAIN:
         return Schedule(kind) if at is None else None
-    return Schedule(kind, int(at)) if kind in KINDS and at is not None else None
+    return Schedule(kind, int(at), on=bool(on)) if kind in KINDS and at is not None else None
 
 
 def chained(steps: Sequence[Schedule]) -> Schedule:

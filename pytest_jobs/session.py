@@ -15,16 +15,15 @@ from pytest_jobs.clock import Clock, seconds
 from pytest_jobs.errors import UsageError
 from pytest_jobs.faults import Fault, Faults
 from pytest_jobs.ignore import Ignore
-from pytest_jobs.injected import is_injected
-from pytest_jobs.losses import why_lost
 from pytest_jobs.options import Options
 from pytest_jobs.probes.active import Active
 from pytest_jobs.probes.base import Probe, Recorder
 from pytest_jobs.records import Effect, Job, JobList
+from pytest_jobs.resting import left_over, outcomes
 from pytest_jobs.schedules import ONCE, Schedule
 from pytest_jobs.source import Source
 from pytest_jobs.worker import Worker
-from pytest_jobs.world import Outcome, Unreadable, World
+from pytest_jobs.world import Unreadable, World
 
 __all__ = ["Session"]
 __tracebackhide__ = True
@@ -256,34 +255,9 @@ class Session:
                     state.update(_named_apart(state, seen, probe.name))
                     unreadable.extend(blind)
         return World(
-            state, self.effects(), self._outcomes(gave_up), self._left(), frozenset(self.clock.instants), tuple(unreadable),
-            self.worker.early,
-        )
-
-    def _outcomes(self, gave_up: frozenset[str]) -> tuple[Outcome, ...]:
-        counts: dict[str, int] = {}
-        outcomes = []
-        for entry in self.worker.ledger.entries.values():
-            if entry.duplicate:
-                continue
-            number = counts[entry.name] = counts.get(entry.name, 0) + 1
-            state = self.worker.ledger.state(entry, self.clock.now)
-            counted = [(index, attempt) for index, attempt in enumerate(entry.attempts)]
-            extra = frozenset(entry.extra)
-            if entry.id in gave_up:
-                counted = [(index, attempt) for index, attempt in counted if not is_injected(attempt.error)]
-                state = counted[-1][1].outcome if counted else state
-                extra = frozenset()
-            attempts = tuple(
-                (attempt.outcome, attempt.value if attempt.outcome == "succeeded" else repr(attempt.error))
-                for _, attempt in counted
-            )
-            outcomes.append(Outcome(entry.name, number, attempts, state, extra))
-        return tuple(outcomes)
-
-    def _left(self) -> tuple[str, ...]:
-        left = [f"{job.name} is {job.state}" for job in self.jobs("pending", "scheduled", "retrying")]
-        return (*left, *(f"{job.name} is lost: {why_lost(job.attempts)}" for job in self.jobs("lost")))
+            state, self.effects(), outcomes(self.worker, gave_up), left_over(self.worker), frozenset(self.clock.instants),
+            tuple(unreadable), self.worker.early,
+        )  # fmt: skip
 
 
 def _named_apart(state: Mapping[str, Any], seen: Mapping[str, Any], probe: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Two worlds → findings: what the schedule changed."""
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,14 +13,16 @@ from pytest_jobs.ignore import Ignore
 from pytest_jobs.instants import Instants
 from pytest_jobs.naming import pair_names
 from pytest_jobs.outcomes import compare_outcomes, tells_loss
+from pytest_jobs.retries import compare_retries
 from pytest_jobs.tables import NO_ROWS, compare_rows, counted
 from pytest_jobs.texts import ABSENT, brief
 from pytest_jobs.world import Evidence, Finding, Rows, Unreadable, World
 
 __all__ = ["Comparison", "compare"]
 
-WORST_FIRST = ("lost", "effect", "state", "outcome", "left")
+WORST_FIRST = ("lost", "other-error", "lock", "effect", "state", "outcome", "endless", "no-delay", "left")
 SHOWN_BY_STATE = frozenset({"sql", "redis", "file", "object", "mock"})
+SETS_LOCK = re.compile(r"\bSETNX\b|\bSET\b.*\bNX\b", re.DOTALL)
 OWN_PROBE = frozenset({"redis", "file", "object", "mail"})
 
 
@@ -70,7 +73,7 @@ class _Comparing:
         """Compare everything."""
         state = list(self._states())
         changed = {finding.subject.partition(".")[0] for finding in state} | {finding.subject for finding in state}
-        found = [*state, *self._outcomes(), *self._left()]
+        found = [*state, *self._outcomes(), *self._retries(), *self._left()]
         found += (
             finding
             for kind, finding in compare_effects(self.once, self.now, self.walk, self._pattern, self.hid.add)
@@ -123,7 +126,13 @@ class _Comparing:
             else:
                 found = self._value(subject, old, new)
             if found is not None:
-                yield found
+                is_lock = old is ABSENT and subject.startswith("redis:") and self._locks(subject)
+                yield replace(found, rule="lock", once="", now="lock left behind") if is_lock else found
+
+    def _locks(self, subject: str) -> bool:
+        """Tell whether a key that is left was set only where there was none, as locks are."""
+        setting = [effect for effect in self.now.effects if effect.target == subject]
+        return any(SETS_LOCK.search(f"{effect.label} {effect.detail}") for effect in setting)
 
     def _subjects(self, once: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         """Pair the subjects of both worlds: what to call them, then their names on either side."""
@@ -151,6 +160,9 @@ class _Comparing:
 
     def _outcomes(self) -> Iterator[Finding]:
         return compare_outcomes(self.once.outcomes, self.now, self.walk, self._hidden)
+
+    def _retries(self) -> Iterator[Finding]:
+        return compare_retries(self.once.outcomes, self.now.outcomes, self._hidden)
 
     def _hidden(self, word: str, subject: str | None = None) -> bool:
         pattern = self._pattern(word) or (self._pattern(subject) if subject is not None else None)

@@ -69,6 +69,9 @@ class Outcome:
         attempts: A pair a finished attempt: its outcome (`succeeded`, `failed`, …), and the value or `repr(error)`.
         state: The job's state when everything was quiet.
         duplicates: Of those attempts, which (positions, from 0) were extra deliveries made by the schedule.
+        injected: The `repr` of each error that the schedule raised in the job.
+        delays: The seconds each of its retries was told to wait.
+        died_of: The `repr` of the error with which it failed instead of an injected one; empty when it did not.
     """
 
     task: str
@@ -76,6 +79,9 @@ class Outcome:
     attempts: tuple[tuple[str, Any], ...]
     state: str
     duplicates: frozenset[int] = frozenset()
+    injected: tuple[str, ...] = ()
+    delays: tuple[float, ...] = ()
+    died_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

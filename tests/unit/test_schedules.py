@@ -10,13 +10,13 @@ from pytest_jobs.schedules import Schedule, chained, parse, planned
 from pytest_jobs.world import World
 
 
-@pytest.mark.parametrize("text", ["once", "twice", "late@3", "crash@7", "crash@7+crash@12", "fail@1+reply-lost@2+twice"])
+@pytest.mark.parametrize("text", ["once", "twice", "late@3", "crash@7", "crash@7+crash@12", "fail@1+reply-lost@2+twice", "fail@3-", "fail@3-:ConnectionError+crash@9"])
 def test_an_id_reads_back(text):
     """The text of a schedule is its id."""
     assert str(parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "crash", "twice@2", "once+twice", "crash@0", "crash@3+", "boom@1", "crash@1 twice"])
+@pytest.mark.parametrize("text", ["", "crash", "twice@2", "once+twice", "crash@0", "crash@3+", "boom@1", "crash@1 twice", "crash@1-"])
 def test_what_is_no_schedule_is_refused(text):
     """The sentence says what is allowed."""
     with pytest.raises(UsageError, match="is no schedule; allowed are once, twice, late@N, crash@N, fail@N, reply-lost@N, overlap@N"):
@@ -91,3 +91,15 @@ def test_what_failed_last_time_runs_first_and_is_told_in_its_place():
 def test_chains_are_flat():
     """A chain of chains is one chain."""
     assert str(chained([Schedule("crash", 1), Schedule("twice")])) == "crash@1+twice"
+
+
+def test_a_failure_that_is_retried_comes_back_in_every_retry():
+    """Once for each call and the tasks that retried, after everything else; where nothing was retried, not at all."""
+
+    def answers(schedule, record):
+        retried = (("charge", frozenset({"retry charge"})),) if schedule.has("fail") and schedule.at != 2 else ()
+        hit = f"POST /{'a' if schedule.at == 1 else 'b'}/{schedule.at}"
+        return Run(schedule, "passed", world=_world(), deliveries=1, outgoing=(1, 2, 3, 4), blamed=retried, hit=hit)
+
+    _, ran = _explore(answers, ("fail",))
+    assert [each for each, _ in ran] == ["once", "fail@1", "fail@2", "fail@3", "fail@4", "fail@1-", "fail@3-"]

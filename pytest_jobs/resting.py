@@ -1,0 +1,45 @@
+"""How the jobs of a world ended, and what is not at rest in it."""
+
+from typing import TYPE_CHECKING
+
+from pytest_jobs.injected import gave_up_with
+from pytest_jobs.losses import why_lost
+from pytest_jobs.world import Outcome
+
+if TYPE_CHECKING:
+    from pytest_jobs.ledger import Entry
+    from pytest_jobs.worker import Worker
+
+__all__ = ["left_over", "outcomes"]
+
+
+def outcomes(worker: "Worker", gave_up: frozenset[str]) -> tuple[Outcome, ...]:
+    """Return how each job ended; of those that gave up with an injected error only later attempts count."""
+    counts: dict[str, int] = {}
+    found = []
+    for entry in worker.ledger.entries.values():
+        if not entry.duplicate:
+            number = counts[entry.name] = counts.get(entry.name, 0) + 1
+            found.append(_outcome(worker, entry, number, entry.id in gave_up))
+    return tuple(found)
+
+
+def _outcome(worker: "Worker", entry: "Entry", number: int, gave_up: bool) -> Outcome:
+    state = worker.ledger.state(entry, worker.clock.now)
+    counted = entry.attempts
+    died_of = repr(entry.error) if entry.injected and state == "failed" and not gave_up else ""
+    if gave_up:
+        counted = [attempt for attempt in counted if not gave_up_with(entry, attempt.error)]
+        state = counted[-1].outcome if counted else state
+    attempts = tuple(
+        (attempt.outcome, attempt.value if attempt.outcome == "succeeded" else repr(attempt.error)) for attempt in counted
+    )
+    extra = frozenset() if gave_up else frozenset(entry.extra)
+    return Outcome(entry.name, number, attempts, state, extra, tuple(entry.injected), tuple(entry.delays), died_of)
+
+
+def left_over(worker: "Worker") -> tuple[str, ...]:
+    """Say which jobs still wait, and which are lost."""
+    now = worker.clock.now
+    left = [f"{job.name} is {job.state}" for job in worker.ledger.jobs(now, "pending", "scheduled", "retrying")]
+    return (*left, *(f"{job.name} is lost: {why_lost(job.attempts)}" for job in worker.ledger.jobs(now, "lost")))

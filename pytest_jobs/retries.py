@@ -1,0 +1,37 @@
+"""How the jobs of a run answered errors that a schedule raised → what is wrong with their retries."""
+
+from collections.abc import Callable, Iterator
+
+from pytest_jobs.world import Evidence, Finding, Outcome
+
+__all__ = ["ENDLESS", "compare_retries"]
+
+ENDLESS = 100
+HASTY = 2
+
+
+def compare_retries(
+    once: tuple[Outcome, ...], now: tuple[Outcome, ...], hidden: Callable[..., bool]
+) -> Iterator[Finding]:
+    """Find jobs that retry for ever, without a wait, or die of something else than what went wrong.
+
+    Args:
+        once: How the jobs of the undisturbed run ended.
+        now: How those of the other run ended.
+        hidden: Tells whether a rule is ignored, and remembers that it hid something.
+    """
+    failed = {(outcome.task, outcome.job) for outcome in once if outcome.state == "failed"}
+    for outcome in now:
+        name = outcome.task.rpartition(".")[2]
+        hasty = sum(1 for pair in zip(outcome.delays, outcome.delays[1:], strict=False) if not any(pair))
+        if outcome.died_of and (outcome.task, outcome.job) not in failed and not (hidden("other-error") or hidden("result", f"result of {name}")):
+            evidence = (Evidence(name, "", "", "", 0), Evidence("error", outcome.injected[0], outcome.died_of, "", 1))
+            yield Finding("other-error", "another error", "", outcome.died_of.partition("(")[0], evidence)
+        if len(outcome.injected) >= ENDLESS and not hidden("endless"):
+            shown = Evidence(name, "", f"{len(outcome.delays)} retries")
+            yield Finding("endless", "endless", "", f"{len(outcome.delays)} retries, no cap", (shown,))
+        if len(outcome.injected) > HASTY and hasty and not hidden("no-delay"):
+            waits = ", ".join(f"{delay:g}" for delay in outcome.delays[:6])
+            more = ", …" if len(outcome.delays) > 6 else ""
+            shown = Evidence(name, "", f"waits {waits}{more} s")
+            yield Finding("no-delay", "no delay", "", f"{len(outcome.delays)} retries without a wait", (shown,))

@@ -1,0 +1,152 @@
+"""Every detection has a task that must fail under it, with this first line, and a repaired twin that must pass."""
+
+from typing import NamedTuple
+
+import pytest
+
+LATE = "shared=False, acks_late=True"
+RETRIES = f"{LATE}, autoretry_for=(sqlite3.OperationalError,), retry_backoff=60"
+BOUND = f"{LATE}, bind=True"
+OUTGOING = 'jobs.outgoing("shop.gateway.charge")'
+RUN = "jobs.run(shop.charge, 7)"
+
+
+class Pair(NamedTuple):
+    """A broken task, its repaired twin, what its test does and the first line of the broken one's failure."""
+
+    marker: str
+    line: str
+    broken: str
+    repaired: str
+    test: str = RUN
+    options: str = LATE
+    mended: str = ""
+
+
+def sql(*statements):
+    """Return the body of a task that runs statements, each in a transaction of its own."""
+    lines = "\n".join(f"    with connect() as c: c.execute({statement!r}, (order,))" for statement in statements)
+    return f"def charge(order):\n{lines}\n"
+
+
+ADD = "UPDATE orders SET charged = charged + 1 WHERE id = ?"
+SET = "UPDATE orders SET charged = 1 WHERE id = ?"
+ADD_NEW = "UPDATE orders SET charged = charged + 1 WHERE id = ? AND status = 'new'"
+PAID = "UPDATE orders SET status = 'paid' WHERE id = ?"
+BOTH = "UPDATE orders SET charged = charged + 1, status = 'paid' WHERE id = ? AND status = 'new'"
+SHIP = """
+@app.task(shared=False, acks_late=True)
+def ship(order):
+    with connect() as c: c.execute("UPDATE orders SET status = 'shipped' WHERE id = ?", (order,))
+"""
+LOOK = """
+def charge(order):
+    c = connect()
+    ((charged,),) = c.execute("SELECT charged FROM orders WHERE id = ?", (order,)).fetchall()
+    if not charged:
+        c.execute("UPDATE orders SET charged = charged + 1 WHERE id = ?", (order,))
+        c.commit()
+    c.close()
+"""
+GUARDED = """
+def charge(order):
+    c = connect()
+    c.execute("UPDATE orders SET charged = charged + 1 WHERE id = ? AND charged = 0", (order,))
+    c.commit()
+    c.close()
+"""
+RETRY = """
+def charge(self, order):
+    try:
+        gateway.charge(order)
+    except ConnectionError as error:
+        raise self.retry(exc=error, countdown={countdown}, max_retries={most})
+"""
+UNKNOWN = """
+def charge(self, order):
+    try:
+        answer = gateway.charge(order)
+    except ConnectionError as error:
+        raise self.retry(exc=error, countdown=len(answer))
+"""
+CALL = """
+def charge(order):
+    gateway.charge(order)
+"""
+LOCK = """
+def charge(self, order):
+    if not client.set("lock:7", "held", nx=True{ttl}):
+        {else_}
+    with connect() as c: c.execute("UPDATE orders SET charged = 1 WHERE id = ?", (order,))
+    client.delete("lock:7")
+"""
+CLAIM = """
+def charge(order):
+    c = connect()
+    ((status,),) = c.execute("SELECT status FROM orders WHERE id = ?", (order,)).fetchall()
+    if status in {done}:
+        return
+    c.execute("UPDATE orders SET status = 'processing' WHERE id = ?", (order,))
+    c.commit()
+    c.execute("UPDATE orders SET status = 'done' WHERE id = ?", (order,))
+    c.commit()
+    c.close()
+"""
+GATEWAY = f"{OUTGOING}\n{RUN}"
+CLIENT = f"shop.client = jobs.redis\n{RUN}"
+PERMANENT = f'jobs.fail("shop.gateway.charge", Declined("no"))\njobs.check_delays({RUN}, [])'
+TRANSIENT = f'jobs.fail("shop.gateway.charge", ConnectionError("down"), times=1)\njobs.check_delays({RUN}, [60])'
+
+PAIRS = {
+    "twice": Pair('"twice"', "charge is not idempotent at twice: orders.charged 1 -> 2", sql(ADD), sql(SET)),
+    "late": Pair(
+        '"twice", "late"', "charge is not idempotent at late@1: orders.status 'shipped' -> 'paid'",
+        sql(PAID), sql(BOTH), f"{RUN}\njobs.run(shop.ship, 7)",
+    ),
+    "crash": Pair('"twice", "crash"', "charge is not idempotent at crash@9: orders.charged 1 -> 2", sql(ADD_NEW, PAID), sql(BOTH)),
+    "fail": Pair('"twice", "fail"', "charge is not idempotent at fail@3: orders.charged 1 -> 2", sql(ADD_NEW, PAID), sql(BOTH), options=RETRIES),
+    "reply-lost": Pair('"twice", "reply-lost"', "charge is not idempotent at reply-lost@2: orders.charged 1 -> 2", sql(ADD_NEW, PAID), sql(BOTH), options=RETRIES),
+    "overlap": Pair('"twice", "crash", "overlap"', "charge is not idempotent at overlap@6: orders.charged 1 -> 2", LOOK, GUARDED),
+    "lost": Pair('"crash"', "charge is not idempotent at crash@3: lost: acknowledged before it ran, then kill… (+1 more)", sql(SET), sql(SET), options="shared=False", mended=LATE),
+    "endless": Pair('"fail"', "charge is not idempotent at fail@1-: endless: 100 retries, no cap", RETRY.format(countdown=60, most=None), RETRY.format(countdown=60, most=5), GATEWAY, f"{BOUND}, max_retries=None"),
+    "no delay": Pair('"fail"', "charge is not idempotent at fail@1-: no delay: 5 retries without a wait", RETRY.format(countdown=0, most=5), RETRY.format(countdown=60, most=5), GATEWAY, BOUND),
+    "another error": Pair('"fail"', "charge is not idempotent at fail@1: another error: UnboundLocalError (+1 more)", UNKNOWN, RETRY.format(countdown=60, most=5), GATEWAY, BOUND),
+    "lock": Pair(
+        '"crash"', 'charge is not idempotent at crash@6: redis:lock:7: lock left behind (+1 more)',
+        LOCK.format(ttl="", else_="return"), LOCK.format(ttl=", ex=60", else_="raise self.retry(countdown=61)"), CLIENT, BOUND,
+    ),
+    "stuck": Pair('"twice", "crash"', "charge is not idempotent at crash@12: orders.status 'done' -> 'processing'", CLAIM.format(done=("done", "processing")), CLAIM.format(done=("done",))),
+    "permanent error retried": Pair(
+        "", "charge does not wait as expected: 0 retries expected, 3 made", CALL, CALL, PERMANENT,
+        f"{LATE}, autoretry_for=(Exception,)", f"{LATE}, autoretry_for=(ConnectionError,)",
+    ),
+    "transient error not retried": Pair(
+        "", "charge does not wait as expected: 1 retry expected, 0 made", CALL, CALL, TRANSIENT, LATE, f"{LATE}, autoretry_for=(ConnectionError,), default_retry_delay=60",
+    ),
+}  # fmt: skip
+
+
+def task(options, body):
+    """Return the module's own part."""
+    return f"class Declined(Exception):\n    pass\n\n{SHIP}\n\n@app.task({options})\n{body.strip()}\n"
+
+
+def source_of(pair):
+    """Return the test."""
+    marker = f"@pytest.mark.idempotent({pair.marker})\n" if pair.marker else ""
+    body = "\n    ".join(pair.test.splitlines())
+    return f"from shop import Declined\n\n\n{marker}def test_charge(jobs):\n    {body}\n"
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_broken_one_fails(mutant, name):
+    """With this first line."""
+    pair = PAIRS[name]
+    assert mutant.run(task(pair.options, pair.broken), source_of(pair)) == f"AssertionError: {pair.line}"
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_repaired_one_passes(mutant, name):
+    """Under the same schedules."""
+    pair = PAIRS[name]
+    assert mutant.run(task(pair.mended or pair.options, pair.repaired), source_of(pair)) == ""
