@@ -4,8 +4,8 @@ import pytest
 
 APP = '''
 import sqlite3
+from contextlib import closing
 
-import requests
 from celery import Celery
 
 app = Celery("shop", broker="{broker}", backend="cache+memory://", set_as_current=False)
@@ -41,10 +41,9 @@ import shop
 @pytest.fixture(autouse=True)
 def database(tmp_path):
     shop.path = tmp_path / "shop.db"
-    with shop.connect() as connection:
+    with shop.closing(shop.connect()) as connection, connection:
         connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT, charged INTEGER)")
         connection.execute("INSERT INTO orders VALUES (7, 'new', 0)")
-    connection.close()
     yield
     shop.gateway.calls.clear()
 

@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 
 def sql(*statements):
     """Return the body of a task that runs statements, each in a transaction of its own."""
-    lines = "\n".join(f"    with connect() as c: c.execute({statement!r}, (order,))" for statement in statements)
+    lines = "\n".join(f"    with closing(connect()) as c, c: c.execute({statement!r}, (order,))" for statement in statements)
     return f"def charge(order):\n{lines}\n"
 
 
@@ -37,23 +37,25 @@ BOTH = "UPDATE orders SET charged = charged + 1, status = 'paid' WHERE id = ? AN
 SHIP = """
 @app.task(shared=False, acks_late=True)
 def ship(order):
-    with connect() as c: c.execute("UPDATE orders SET status = 'shipped' WHERE id = ?", (order,))
+    with closing(connect()) as c, c: c.execute("UPDATE orders SET status = 'shipped' WHERE id = ?", (order,))
 """
 LOOK = """
 def charge(order):
-    c = connect()
+    with closing(connect()) as c:
+        work(c, order)
+
+
+def work(c, order):
     ((charged,),) = c.execute("SELECT charged FROM orders WHERE id = ?", (order,)).fetchall()
     if not charged:
         c.execute("UPDATE orders SET charged = charged + 1 WHERE id = ?", (order,))
         c.commit()
-    c.close()
 """
 GUARDED = """
 def charge(order):
-    c = connect()
-    c.execute("UPDATE orders SET charged = charged + 1 WHERE id = ? AND charged = 0", (order,))
-    c.commit()
-    c.close()
+    with closing(connect()) as c:
+        c.execute("UPDATE orders SET charged = charged + 1 WHERE id = ? AND charged = 0", (order,))
+        c.commit()
 """
 RETRY = """
 def charge(self, order):
@@ -77,12 +79,16 @@ LOCK = """
 def charge(self, order):
     if not client.set("lock:7", "held", nx=True{ttl}):
         {else_}
-    with connect() as c: c.execute("UPDATE orders SET charged = 1 WHERE id = ?", (order,))
+    with closing(connect()) as c, c: c.execute("UPDATE orders SET charged = 1 WHERE id = ?", (order,))
     client.delete("lock:7")
 """
 CLAIM = """
 def charge(order):
-    c = connect()
+    with closing(connect()) as c:
+        work(c, order)
+
+
+def work(c, order):
     ((status,),) = c.execute("SELECT status FROM orders WHERE id = ?", (order,)).fetchall()
     if status in {done}:
         return
@@ -90,7 +96,6 @@ def charge(order):
     c.commit()
     c.execute("UPDATE orders SET status = 'done' WHERE id = ?", (order,))
     c.commit()
-    c.close()
 """
 GATEWAY = f"{OUTGOING}\n{RUN}"
 CLIENT = f"shop.client = jobs.redis\n{RUN}"
@@ -106,7 +111,7 @@ PAIRS = {
     "crash": Pair('"twice", "crash"', "charge is not idempotent at crash@9: orders.charged 1 -> 2", sql(ADD_NEW, PAID), sql(BOTH)),
     "fail": Pair('"twice", "fail"', "charge is not idempotent at fail@3: orders.charged 1 -> 2", sql(ADD_NEW, PAID), sql(BOTH), options=RETRIES),
     "reply-lost": Pair('"twice", "reply-lost"', "charge is not idempotent at reply-lost@2: orders.charged 1 -> 2", sql(ADD_NEW, PAID), sql(BOTH), options=RETRIES),
-    "overlap": Pair('"twice", "crash", "overlap"', "charge is not idempotent at overlap@6: orders.charged 1 -> 2", LOOK, GUARDED),
+    "overlap": Pair('"twice", "crash", "overlap"', "charge is not idempotent at overlap@7: orders.charged 1 -> 2", LOOK, GUARDED),
     "lost": Pair('"crash"', "charge is not idempotent at crash@3: lost: acknowledged before it ran, then kill… (+1 more)", sql(SET), sql(SET), options="shared=False", mended=LATE),
     "endless": Pair('"fail"', "charge is not idempotent at fail@1-: endless: 100 retries, no cap", RETRY.format(countdown=60, most=None), RETRY.format(countdown=60, most=5), GATEWAY, f"{BOUND}, max_retries=None"),
     "no delay": Pair('"fail"', "charge is not idempotent at fail@1-: no delay: 5 retries without a wait", RETRY.format(countdown=0, most=5), RETRY.format(countdown=60, most=5), GATEWAY, BOUND),
@@ -115,7 +120,7 @@ PAIRS = {
         '"crash"', 'charge is not idempotent at crash@6: redis:lock:7: lock left behind (+1 more)',
         LOCK.format(ttl="", else_="return"), LOCK.format(ttl=", ex=60", else_="raise self.retry(countdown=61)"), CLIENT, BOUND,
     ),
-    "stuck": Pair('"twice", "crash"', "charge is not idempotent at crash@12: orders.status 'done' -> 'processing'", CLAIM.format(done=("done", "processing")), CLAIM.format(done=("done",))),
+    "stuck": Pair('"twice", "crash"', "charge is not idempotent at crash@13: orders.status 'done' -> 'processing'", CLAIM.format(done=("done", "processing")), CLAIM.format(done=("done",))),
     "permanent error retried": Pair(
         "", "charge does not wait as expected: 0 retries expected, 3 made", CALL, CALL, PERMANENT,
         f"{LATE}, autoretry_for=(Exception,)", f"{LATE}, autoretry_for=(ConnectionError,)",
