@@ -14,6 +14,7 @@ from pytest_jobs.errors import RunawayJobs, UsageError
 from pytest_jobs.explore import Exploration, Run, judge
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.injected import injected_failures
+from pytest_jobs.resting import struck
 from pytest_jobs.schedules import AT_CALLS, ONCE, Schedule, kinds
 from pytest_jobs.timeline import lines
 
@@ -192,20 +193,10 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
         struck=worker.route.struck or schedule == ONCE,
         points=worker.route.points,
         outgoing=worker.route.outgoing,
-        blamed=_struck(worker),
+        blamed=struck(worker),
         ignore=tuple(session.ignore),
         hit=worker.route.hit,
     )
-
-
-def _struck(worker: Any) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the tasks that met a fault or came again, each with what its attempts did."""
-    found: dict[str, frozenset[str]] = {}
-    for entry in worker.ledger.entries.values():
-        if entry.extra or any(attempt.fault for attempt in entry.attempts):
-            effects = [effect for attempt in entry.attempts for effect in attempt.effects]
-            found[entry.name] = found.get(entry.name, frozenset()).union(*((each.target, each.label) for each in effects))
-    return tuple(found.items())
 
 
 def _verdict(

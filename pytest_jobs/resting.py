@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytest_jobs.ledger import Entry
     from pytest_jobs.worker import Worker
 
-__all__ = ["left_over", "outcomes"]
+__all__ = ["left_over", "outcomes", "struck"]
 
 
 def outcomes(worker: "Worker", gave_up: frozenset[str]) -> tuple[Outcome, ...]:
@@ -43,3 +43,13 @@ def left_over(worker: "Worker") -> tuple[str, ...]:
     now = worker.clock.now
     left = [f"{job.name} is {job.state}" for job in worker.ledger.jobs(now, "pending", "scheduled", "retrying")]
     return (*left, *(f"{job.name} is lost: {why_lost(job.attempts)}" for job in worker.ledger.jobs(now, "lost")))
+
+
+def struck(worker: "Worker") -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return the tasks that met a fault or came again, each with what its attempts did."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in worker.ledger.entries.values():
+        if entry.extra or any(attempt.fault for attempt in entry.attempts):
+            effects = [effect for attempt in entry.attempts for effect in attempt.effects]
+            found[entry.name] = found.get(entry.name, frozenset()).union(*((each.target, each.label) for each in effects))
+    return tuple(found.items())
