@@ -1,6 +1,7 @@
 """One execution of a delivery: the body, its effects, its faults, its record."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,6 +36,7 @@ class Execution:
         self.soft_struck = False
         self.hung = ""
         self.graceful = False
+        self.stops_at = math.inf
         self.timed_out: float | None = None
         self.started = 0.0
         self.where = ""
@@ -159,6 +161,10 @@ class Execution:
         soft, hard = self.limits
         waited = self.worker.clock.timestamp - self.started
         ends = waited + length
+        window = self.stops_at - self.worker.clock.timestamp
+        if length > window and not any(limit is not None and limit - waited <= window for limit in (soft, hard)):
+            self.worker.pass_time(max(window, 0.0))
+            self.stop()
         if soft is not None and not self.soft_struck and ends >= soft and (hard is None or soft <= hard):
             self.soft_struck = True
             self.worker.pass_time(max(soft - waited, 0.0))

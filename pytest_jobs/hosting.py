@@ -72,6 +72,7 @@ class Hosting:
         self._extra: set[str] = set()
         self._again: list[Envelope] = []
         self.baton: Baton | None = None
+        self._unlimited: dict[str, str] = {}
         self._early: list[tuple[str, str, str, Mapping[str, None]]] = []
 
     def disturbs(self, entry: Entry) -> bool:
@@ -140,6 +141,9 @@ class Hosting:
 
     def publishing(self) -> bool:
         return self.current is None and not self._calls
+
+    def unlimited(self, task: str, pool: str) -> None:
+        self._unlimited.setdefault(task, pool)
 
     def apply(self, work: Callable[[], None]) -> None:
         """Run a delivery: at once, or with others in the threads of a pool."""

@@ -131,12 +131,17 @@ class Jobs(Faulty, Checking):
         __tracebackhide__ = True
         return trial.deliver(self._session, task, args, kwargs, schedule, retries, redelivered)
 
-    def beat(self, period: Delta, *, beats: int = 1) -> JobList:
+    def beat(self, period: Delta, *, beats: int = 1, fresh: bool = False) -> JobList:
         """Run the app's beat schedule over virtual time, from due entry to due entry.
+
+        Between two calls beat is down: `jobs.advance` lets time pass without it. When it is up again it goes on from its
+        schedule file, so an entry that was due meanwhile is sent at once, and once.
 
         Args:
             period: Seconds or a `timedelta`.
             beats: How many beat processes there are; two send everything twice.
+            fresh: Whether beat starts without its schedule file, as in a container that was replaced: nothing was due
+                before, and intervals begin anew.
 
         Raises:
             UsageError: When the period is negative or there is no beat.
@@ -146,7 +151,7 @@ class Jobs(Faulty, Checking):
             >>> len(nightly)
             7
         """
-        return self._session.beat(period, beats)
+        return self._session.beat(period, beats, fresh)
 
     def fresh(self) -> AbstractContextManager[Fresh]:
         """Let a block begin with no jobs, and put the world back afterwards: one example of a generated test.

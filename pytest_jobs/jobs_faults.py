@@ -119,14 +119,15 @@ class Faulty:
     def shutdown(self, how: Literal["warm", "soft", "cold", "kill"] = "warm") -> None:
         """Stop the worker so; a fresh one goes on with what is left in the broker.
 
-        Between jobs all but `kill` end alike: what waited in the worker goes back to the broker at once. Called while
-        a job runs (from a fake that the task calls), `warm` and `soft` let that job finish, `cold` stops it in the
-        middle, `kill` is `jobs.crash`.
+        Between jobs all but `kill` end alike: what waited in the worker goes back to the broker at once; after a `kill`
+        Redis hands it out again when its visibility timeout has passed. Called while a job runs (from a fake that the
+        task calls), `warm` lets that job finish, `soft` gives it `worker_soft_shutdown_timeout` seconds of virtual time
+        (without that setting it may finish, too) and is cold then, `cold` stops it in the middle, `kill` is `jobs.crash`.
 
         Args:
             how: `warm` (TERM), `soft` (5.5's soft shutdown), `cold` (QUIT) or `kill` (KILL).
 
         Raises:
-            UsageError: When it is none of these.
+            UsageError: When it is none of these, or `soft` before Celery 5.5.
         """
         outages.shutdown(self._session, how)

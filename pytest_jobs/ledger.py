@@ -10,7 +10,8 @@ from pytest_jobs.records import Attempt, Delays, Effect, Job, JobList
 
 __all__ = ["Entry", "Event", "Ledger"]
 
-FINAL = MappingProxyType({"succeeded": "succeeded", "failed": "failed", "rejected": "rejected", "worker lost": "failed"})
+DEATHS = ("worker lost", "timed out")
+FINAL = MappingProxyType({"succeeded": "succeeded", "failed": "failed", "rejected": "rejected", **dict.fromkeys(DEATHS, "failed")})
 Decode = Callable[[str], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
@@ -183,7 +184,7 @@ class Ledger:
             before.number, before.started_at, at, outcome.outcome, outcome.error, outcome.value, before.redelivered,
             before.retries, fault, effects,
         )  # fmt: skip
-        if outcome.outcome in FINAL and not (outcome.outcome == "worker lost" and entry.copies):
+        if outcome.outcome in FINAL and not (outcome.outcome in DEATHS and entry.copies):
             entry.conclude(FINAL[outcome.outcome], outcome.value, outcome.error, at)
         return attempt
 

@@ -50,6 +50,9 @@ def shutdown(session: "Session", how: Any) -> None:
     if how not in SHUTDOWNS:
         raise UsageError(f"jobs.shutdown was given {how!r}; allowed are {', '.join(SHUTDOWNS)}")
     worker = session.worker
+    window = session.queue.soft_window(worker.current.entry.name if worker.current is not None else "") if how == "soft" else 0.0
+    if window is None:
+        raise UsageError("jobs.shutdown was given 'soft', which Celery knows from 5.5 on; allowed are warm, cold, kill")
     if worker.current is None:
         worker.restart(kill=how == "kill")
     elif how == "kill":
@@ -58,3 +61,5 @@ def shutdown(session: "Session", how: Any) -> None:
         worker.current.stop()
     else:
         worker.stopping = how
+        if how == "soft":
+            worker.current.stops_at = worker.clock.timestamp + window

@@ -10,17 +10,25 @@ from pytest_jobs.world import Evidence
 
 __all__ = [
     "breaks", "deadlocks", "delays", "dropped", "grows", "herd", "hung", "no_herd", "not_struck", "out_of_time", "outage",
-    "varies",
+    "unlimited", "varies",
 ]  # fmt: skip
 
 
-def hung(task: str, plan: str) -> str:
-    """Say that a task hangs for ever."""
+def hung(task: str, plan: str, pool: str = "") -> str:
+    """Say that a task hangs for ever; `pool` is one that ignores its time limit."""
+    limit = f"the pool {pool} ignores its time limit" if pool else "no time limit applies"
+    fix = "run it in the prefork pool" if pool else "set time_limit= on the task or task_time_limit in the configuration"
     return (
-        f"{task} hangs for ever at {plan}: no time limit applies\n\n"
+        f"{task} hangs for ever at {plan}: {limit}\n\n"
         "Without one its worker is never free again, and every job behind it waits.\n"
-        f"Fix:  set time_limit= on the task or task_time_limit in the configuration\n      {DOCS}#hang"
+        f"Fix:  {fix}\n      {DOCS}#hang"
     )
+
+
+def unlimited(task: str, pool: str) -> str:
+    """Say that a pool does not keep a task's time limit."""
+    kept = "only the hard one" if pool == "gevent" else "none"
+    return f"{task} has a time limit, but worker_pool is {pool}, which keeps {kept}; prefork keeps both ({DOCS}#hang)"
 
 
 def not_struck(task: str, schedule: str, missed: Sequence[str], points: int, calls: int) -> str:

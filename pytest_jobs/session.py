@@ -162,12 +162,12 @@ class Session:
                 self.worker.redeliver(first[(step.at or 1) - 1])
                 self.worker.settle(self.settle_limit)
 
-    def beat(self, period: Any, beats: Any) -> JobList:
+    def beat(self, period: Any, beats: Any, fresh: bool) -> JobList:
         """Run the beat schedule over a period; return the jobs that were published in it."""
         if isinstance(beats, bool) or not isinstance(beats, int) or beats < 1:
             raise UsageError(f"jobs.beat was given beats={beats!r}; allowed is a whole number from 1")
         known = frozenset(self.worker.ledger.entries)
-        self.queue.beat(timedelta(seconds=seconds(period, "jobs.beat")), beats, self.worker.move_to)
+        self.queue.beat(timedelta(seconds=seconds(period, "jobs.beat")), beats, fresh, self.worker.move_to)
         return JobList(job for job in self.jobs() if job.id not in known)
 
     def postpone(self, task: Any, by: Any, times: int) -> Fault:

@@ -1,19 +1,20 @@
 """The worker: pull a message, wait for its time, deliver it, record what happened."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from pytest_jobs.clock import Clock, Delta, seconds
-from pytest_jobs.errors import UsageError, WouldWaitForever
+from pytest_jobs.errors import JobsWarning, UsageError, WouldWaitForever
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
 from pytest_jobs.hosting import MOST_DELIVERIES, Call, Hosting
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.queues.base import Envelope, Queue
 from pytest_jobs.records import JobList
-from pytest_jobs.render_checks import hung
+from pytest_jobs.render_checks import hung, unlimited
 from pytest_jobs.schedules import Schedule
 from pytest_jobs.stuck import runaway, why_never
 
@@ -34,6 +35,7 @@ class Worker(Hosting):
     ) -> None:
         super().__init__(queue, clock, recorder, faults, schedule, record)
         self._postponed: list[tuple[datetime, Envelope]] = []
+        self._told: set[str] = set()
 
     # The loop
 
@@ -213,7 +215,7 @@ class Worker(Hosting):
                 raise
         self.restart(kill=not execution.graceful)
         if execution.hung:
-            raise AssertionError(hung(execution.entry.name, execution.hung))
+            raise AssertionError(hung(execution.entry.name, execution.hung, self._unlimited.get(execution.entry.name, "")))
         entry = execution.entry
         if self.keep_lost and entry.state is None and not entry.copies:
             self.queue.put(self.queue.copy(execution.envelope, redelivered=True))
@@ -271,5 +273,9 @@ class Worker(Hosting):
             self.clock.move_to(instant)
 
     def _ran(self, call: Call) -> JobList:
+        for task, pool in self._unlimited.items():
+            if task not in self._told:
+                self._told.add(task)
+                warnings.warn(JobsWarning(unlimited(task, pool)), stacklevel=3)
         now = self.clock.now
         return JobList(self.ledger.job(self.ledger.entries[job], now) for job in call.ran if job in self.ledger.entries)

@@ -81,6 +81,9 @@ class Host(Protocol):
     ) -> Outcome:
         """Run one execution of a delivery, under its soft and hard time limit (seconds), as one attempt."""
 
+    def unlimited(self, task: str, pool: str) -> None:
+        """A task has a time limit that its app's pool does not keep."""
+
     def apply(self, work: Callable[[], None]) -> None:
         """Let the pool do the work of a delivery, which ends in `execute`."""
 
@@ -156,6 +159,9 @@ class Queue(Protocol):
     def decode(self, raw: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments a message carries."""
 
+    def soft_window(self, task: str) -> float | None:
+        """Return the seconds that a soft shutdown leaves a running task; None when the library knows none."""
+
     def soft_limit(self, limit: float) -> BaseException:
         """Make the error that a task's soft time limit (seconds) raises in it."""
 
@@ -171,8 +177,8 @@ class Queue(Protocol):
     def unreachable(self, what: str, message: str) -> BaseException:
         """Make the error that reaching the `broker` or the `results` would raise while they are down."""
 
-    def beat(self, period: timedelta, beats: int, until: Callable[[datetime], Any]) -> None:
-        """Run the app's beat schedule over so much virtual time."""
+    def beat(self, period: timedelta, beats: int, fresh: bool, until: Callable[[datetime], Any]) -> None:
+        """Run the app's beat schedule over so much virtual time; `fresh` begins without what earlier ones knew."""
 
     def together(self, task: Any) -> AbstractContextManager[None]:
         """Let jobs of a task run in threads of one worker meanwhile."""

@@ -8,10 +8,10 @@ from functools import partial
 from queue import Empty
 from typing import Any
 
-from celery import _state, signals
+from celery import _state
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature
-from celery.exceptions import NotRegistered, SoftTimeLimitExceeded, TaskRevokedError
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.utils.json import dumps, loads
 from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,9 +22,11 @@ from pytest_jobs.queues.celery_apps import Takeover
 from pytest_jobs.queues.celery_beat import VirtualBeat, beating
 from pytest_jobs.queues.celery_beat import run as run_beats
 from pytest_jobs.queues.celery_bodies import Bodies
+from pytest_jobs.queues.celery_limits import soft_window
 from pytest_jobs.queues.celery_messages import applied, decoded, envelope_of
 from pytest_jobs.queues.celery_redelivery import Redelivery
 from pytest_jobs.queues.celery_servers import RedisServer, Server
+from pytest_jobs.queues.celery_signals import listen
 from pytest_jobs.queues.celery_worker import AppWorker
 
 __all__ = ["CeleryQueue"]
@@ -51,13 +53,7 @@ class CeleryQueue:
         self._redelivery = Redelivery(self._now(), self.takeover.courier)
         self._stack.enter_context(self.takeover)
         self._stack.callback(self.bodies.restore)
-        for signal, receiver in (
-            (signals.task_revoked, self._on_revoked),
-            (signals.task_unknown, self._on_unknown),
-            (signals.task_rejected, self._on_rejected),
-        ):
-            signal.connect(receiver, weak=False)
-            self._stack.callback(signal.disconnect, receiver)
+        listen(self._stack, host)
 
     def stop(self) -> None:
         with self._stack:
@@ -224,15 +220,19 @@ class CeleryQueue:
         error: BaseException = RedisConnectionError(message) if redis else ConnectionError(message)
         return error
 
-    def beat(self, period: timedelta, beats: int, until: Callable[[datetime], Any]) -> None:
+    def beat(self, period: timedelta, beats: int, fresh: bool, until: Callable[[datetime], Any]) -> None:
         app = beating(self._apps(), self._default_app())
         self.takeover.adopt(app)
-        while len(self._beats) < beats:
-            self._beats.append(VirtualBeat(app))
-        run_beats(self._beats[:beats], period, self._now, until)
+        if fresh:
+            self._beats.clear()
+        run_beats(self._beats, app, beats, period, self._now, until)
 
     def together(self, task: Any) -> AbstractContextManager[None]:
         return self.takeover.current(task.app)
+
+    def soft_window(self, task: str) -> float | None:
+        found = self.resolve(task) if task else None
+        return soft_window(found.app if found is not None else self._default_app())
 
     def soft_limit(self, limit: float) -> BaseException:
         error: BaseException = SoftTimeLimitExceeded(limit)
@@ -285,16 +285,3 @@ class CeleryQueue:
         for worker in self._workers.values():
             if worker.holds(tag):
                 worker.lose_channel()
-
-    # What Celery tells by signals
-
-    def _on_revoked(self, sender: Any, request: Any, expired: bool = False, **_: Any) -> None:
-        error = TaskRevokedError("expired" if expired else "revoked")
-        self.host.ended(request.id, "revoked", error)
-
-    def _on_unknown(self, sender: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002
-        self.host.ended(id, "failed", NotRegistered(name))
-
-    def _on_rejected(self, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
-        if isinstance(message.headers, dict) and "id" in message.headers:
-            self.host.ended(message.headers["id"], "rejected", exc)

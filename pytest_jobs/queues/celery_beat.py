@@ -51,16 +51,21 @@ class VirtualBeat:
         return float(wait)
 
 
-def run(beats: list[VirtualBeat], period: timedelta, now: Callable[[], datetime], until: Callable[[datetime], Any]) -> None:
+def run(
+    known: list[VirtualBeat], app: Any, count: int, period: timedelta, now: Callable[[], datetime], until: Callable[[datetime], Any]
+) -> None:
     """Visit each instant at which an entry is due, in order.
 
     Args:
-        beats: The beat processes; two of them send everything twice, as in the field.
+        known: The beat processes there were so far; more are added when there are too few.
+        app: Whose schedule it is.
+        count: How many of them are up; two send everything twice, as in the field.
         period: How much virtual time passes.
         now: Reads the clock.
         until: Runs what is due up to an instant, and moves the clock there.
     """
-    end = now() + period
+    known += [VirtualBeat(app) for _ in range(count - len(known))]
+    beats, end = known[:count], now() + period
     while True:
         wait = min(beat.tick() for beat in beats)
         following = now() + timedelta(seconds=wait)

@@ -12,6 +12,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry
 
 from pytest_jobs.queues.base import Host, Outcome
+from pytest_jobs.queues.celery_limits import kept_limits
 
 __all__ = ["InProcessPool"]
 __tracebackhide__ = True
@@ -74,11 +75,16 @@ class InProcessPool(BasePool):
                 lost = self.host.survived(error)
                 if lost is None:
                     raise
-                return self._child_died(lost.timed_out, error_callback, timeout_callback)
+                outcome = self._child_died(lost.timed_out, error_callback, timeout_callback)
+                flush()
+                return outcome
             callback(result)
             failed, value, _runtime = result
             return _outcome(value.exception) if failed else Outcome("succeeded")
 
+        limits, ignoring = kept_limits(self.app, limits)
+        if ignoring:
+            self.host.unlimited(args[0], ignoring)
         redelivered = bool((request.get("delivery_info") or {}).get("redelivered"))
         tag = self.worker.tag
 

@@ -142,7 +142,9 @@ class AppWorker:
         self.tag = ""
         pool = type("Pool", (InProcessPool,), {"host": host, "worker": self})
         consumer = type("Consumer", (InProcessConsumer,), {"instrument": staticmethod(instrument)})
-        with current():
+        with current(), warnings.catch_warnings():
+            # Which pool a real worker has is no matter here; what it keeps of time limits is told elsewhere.
+            warnings.filterwarnings("ignore", r"(?s).*worker_pool setting", UserWarning)
             self.controller = WorkController(
                 app=app, pool_cls=pool, consumer_cls=consumer, timer_cls=VirtualTimer, use_eventloop=False,
                 without_gossip=True, without_mingle=True, without_heartbeat=True, concurrency=1,
