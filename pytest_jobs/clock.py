@@ -64,6 +64,8 @@ class Clock:
         self._offset = timedelta()
         self._moved = timedelta()
         self._last = datetime.min
+        self._seen: datetime | None = None
+        self._plain = datetime.min
         self._own: Any = None
         self._threads: frozenset[int | None] = frozenset()
         self._patched: list[tuple[Any, str]] = []
@@ -160,7 +162,10 @@ class Clock:
             self.instants.append(self._epoch(instant))
 
     def _read(self) -> datetime:
-        return _naive(freezegun_api.freeze_factories[-1]())
+        frozen = freezegun_api.freeze_factories[-1]()
+        if frozen is not self._seen:
+            self._seen, self._plain = frozen, _naive(frozen)
+        return self._plain
 
     def _sync(self) -> datetime:
         """Follow a freeze that the test opened or closed since the last look."""

@@ -143,9 +143,9 @@ class CeleryQueue:
                 except Empty:
                     continue
                 message = loads(raw)
-                envelope = envelope_of(server, queue, message, raw)
+                envelope = envelope_of(server, queue, message, raw, popped=True)
                 if envelope is not None:
-                    return replace(envelope, payload=message)
+                    return envelope
                 for app in self._consumers(server)[:1]:  # which logs and rejects what is no task's
                     self.worker_of(app).receive("", queue, message)
         return None
@@ -161,9 +161,9 @@ class CeleryQueue:
     def copy(self, envelope: Envelope, *, redelivered: bool) -> Envelope:
         message = loads((self.marked(envelope) if redelivered else envelope).raw)
         message["properties"]["delivery_tag"] = uuid()
-        copied = envelope_of(envelope.broker, envelope.queue, message, dumps(message))
+        copied = envelope_of(envelope.broker, envelope.queue, message, dumps(message), popped=True)
         assert copied is not None
-        return replace(copied, payload=message)
+        return copied
 
     def marked(self, envelope: Envelope) -> Envelope:
         message = loads(envelope.raw)

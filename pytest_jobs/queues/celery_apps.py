@@ -18,6 +18,7 @@ from kombu import Connection, pools
 
 from pytest_jobs.queues.base import Host
 from pytest_jobs.queues.celery_eager import Eager
+from pytest_jobs.queues.celery_producers import Producers
 from pytest_jobs.queues.celery_results import Waiter, backend_for
 from pytest_jobs.queues.celery_servers import MemoryServer, RabbitServer, RedisServer, Server
 from pytest_jobs.queues.celery_transport import transport_class
@@ -48,6 +49,7 @@ class Takeover:
         self._broker = broker
         self._stack = ExitStack()
         self._eager = Eager(host)
+        self._producers = Producers()
         self._transports: dict[Server, type[Any]] = {}
         self._templates: dict[Server, Connection] = {}
         self._couriers: dict[Server, Any] = {}
@@ -163,6 +165,7 @@ class Takeover:
             amqp._producer_pool = None
 
     def _give_back(self) -> None:
+        self._producers.forget()
         for channel in self._couriers.values():
             channel.qos._on_collect.cancel()
             channel.connection.client.collect()
@@ -230,6 +233,7 @@ class Takeover:
         @wraps(send_task)
         def send(app: Any, *args: Any, **kwargs: Any) -> Any:
             self.adopt(app)
+            self._producers.given(app, args, kwargs)
             before, self.publisher = self.publisher, app
             try:
                 return send_task(app, *args, **kwargs)

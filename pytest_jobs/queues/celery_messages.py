@@ -64,8 +64,10 @@ def _protocol_1(message: dict[str, Any]) -> dict[str, Any] | None:
     return payload if isinstance(payload, dict) and "id" in payload and "task" in payload else None
 
 
-def envelope_of(server: Server, queue: str, message: dict[str, Any], raw: str) -> Envelope | None:
-    """Read a message; None when it is no task's."""
+def envelope_of(
+    server: Server, queue: str, message: dict[str, Any], raw: str, *, popped: bool = False
+) -> Envelope | None:
+    """Read a message, to be delivered when it was popped; None when it is no task's."""
     headers, properties = message["headers"], message["properties"]
     if not isinstance(headers, dict) or "id" not in headers or "task" not in headers:
         headers = _protocol_1(message)
@@ -79,5 +81,5 @@ def envelope_of(server: Server, queue: str, message: dict[str, Any], raw: str) -
     redelivered = bool((properties.get("delivery_info") or {}).get("redelivered"))
     return Envelope(
         headers["id"], headers["task"], queue, raw, properties["delivery_tag"], eta, headers.get("retries") or 0,
-        headers.get("parent_id"), redelivered, server,
+        headers.get("parent_id"), redelivered, server, message if popped else None,
     )
