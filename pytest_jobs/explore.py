@@ -1,21 +1,20 @@
 """Run a test again under one schedule after another, each time in a fresh world; then judge."""
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 
 from pytest_jobs import render, render_effects
 from pytest_jobs.ignore import Ignore
+from pytest_jobs.planning import deeper, in_turn, recalled
 from pytest_jobs.route import Point
-from pytest_jobs.schedules import AT_CALLS, AT_POINTS, KINDS, ONCE, Schedule, chained, planned
+from pytest_jobs.schedules import KINDS, ONCE, Schedule
 from pytest_jobs.verdict import Comparison, compare
 from pytest_jobs.world import Early, Finding, World
 
 __all__ = ["Exploration", "Run", "explore", "judge"]
 
 PLAIN_KINDS = frozenset({"twice", "late"})
-DEEPER = AT_POINTS | AT_CALLS
 VOLATILE = re.compile(r"[0-9a-fA-F]{8}[0-9a-fA-F-]*|\d+")
 
 
@@ -34,6 +33,7 @@ class Run:
         struck: Whether the schedule found something to do.
         points: One point of each class, recorded in the undisturbed run.
         outgoing: The numbers of its outgoing calls, likewise.
+        callers: The task of each of them.
         blamed: The tasks that the schedule struck, each with what their attempts did.
         ignore: The patterns of differences that are fine in it.
         hit: Which outgoing call the schedule let fail.
@@ -49,6 +49,7 @@ class Run:
     struck: bool = True
     points: tuple[Point, ...] = ()
     outgoing: tuple[int, ...] = ()
+    callers: tuple[str, ...] = ()
     blamed: tuple[tuple[str, frozenset[str]], ...] = ()
     ignore: tuple[str, ...] = ()
     hit: str = ""
@@ -111,7 +112,7 @@ def explore(
         limit: The most schedules.
         progress: Told after each run how many of how many are done.
         only: The one schedule to run instead of the kinds.
-        remembered: The ids that failed the last time, tried first.
+        remembered: The ids that failed the last time, tried first, also of chained schedules.
     """
     found = Exploration(all_kinds=only is None and {*kinds} == {*KINDS})
     first = run(ONCE, frozenset(), not PLAIN_KINDS.issuperset(kinds))
@@ -120,35 +121,35 @@ def explore(
         return found
     found.first = first
     wanted = frozenset(first.world.state)
-    planned_ones = [only] if only is not None else list(_round_robin([_planned(kind, first) for kind in kinds]))
-    queue = sorted(planned_ones, key=lambda schedule: str(schedule) not in remembered)
+    planned_ones = [only] if only is not None else in_turn(kinds, first)
+    recall = recalled(remembered, kinds) if only is None else []
+    queue = [*recall, *(schedule for schedule in planned_ones if schedule not in recall)]
     usual = _shapes(first)
     persistent: set[Hashable] = set()
     for number, schedule in enumerate(queue, start=1):
         if number > limit:
             break
         one = run(schedule, wanted, False)
-        found.runs.append(one)
+        if one.struck or schedule in planned_ones:
+            found.runs.append(one)
+        more: list[Schedule] = []
         deepens = only is None and one.struck and schedule.then is None and not _shapes(one) <= usual
         if deepens and not _fails(first.world, one):
-            queue += _deeper(schedule, kinds, run(schedule, wanted, True))
+            more += deeper(schedule, kinds, run(schedule, wanted, True))
         if only is None and str(schedule) == f"fail@{schedule.at}" and one.retried and one.retried not in persistent:
             persistent.add(one.retried)
-            queue.append(replace(schedule, on=True))
+            more.append(replace(schedule, on=True))
+        queue += [each for each in more if each not in queue]
         progress(number, min(len(queue), limit))
     found.closed = sum(point.open for point in first.points) if "overlap" in kinds and only is None else 0
-    found.left_out = len(queue) - len(found.runs)
-    place = {schedule: number for number, schedule in enumerate((*planned_ones, *queue[len(planned_ones) :]))}
+    found.left_out = max(len(queue) - limit, 0)
+    place = {schedule: number for number, schedule in enumerate(dict.fromkeys((*planned_ones, *queue)))}
     found.runs.sort(key=lambda one: (len(one.schedule.steps), place[one.schedule]))
     tried = {one.schedule.kind for one in found.runs if one.struck} | {schedule.kind for schedule in queue[limit:]}
     missed = [one.schedule for one in found.runs if not one.struck]
     found.vacuous = [kind for kind in kinds if kind not in tried] if only is None else [str(each) for each in missed]
     found.missed = [str(each) for each in missed if each.kind in tried]
     return found
-
-
-def _planned(kind: str, run: Run) -> Sequence[Schedule]:
-    return planned(kind, run.deliveries, [(point.number, point.open) for point in run.points], run.outgoing)
 
 
 def _shapes(run: Run) -> frozenset[str]:
@@ -161,17 +162,6 @@ def _fails(undisturbed: World, one: Run) -> bool:
     return one.outcome != "passed" or (
         one.world is not None and bool(compare(undisturbed, one.world, Ignore(one.ignore)).findings)
     )
-
-
-def _deeper(schedule: Schedule, kinds: Sequence[str], again: Run) -> Iterator[Schedule]:
-    """Chain a schedule with what can strike its recovery."""
-    for step in _round_robin([_planned(kind, again) for kind in kinds if kind in DEEPER]):
-        yield chained([*schedule.steps, step])
-
-
-def _round_robin(groups: Sequence[Sequence[Schedule]]) -> Iterator[Schedule]:
-    for row in zip_longest(*groups):
-        yield from (schedule for schedule in row if schedule is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,7 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
         struck=worker.route.struck or schedule == ONCE,
         points=worker.route.points,
         outgoing=worker.route.outgoing,
+        callers=worker.route.callers,
         blamed=struck(worker),
         ignore=tuple(session.ignore),
         hit=worker.route.hit,

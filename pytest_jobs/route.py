@@ -25,11 +25,13 @@ class Point:
         number: Which point of the run, from 1: the number in `crash@7`.
         label: `billing/tasks.py:42 after POST https://…/charges`.
         open: Whether a transaction with writes was open there.
+        task: Whose point it is.
     """
 
     number: int
     label: str
     open: bool = False
+    task: str = ""
 
 
 class Route:
@@ -48,6 +50,7 @@ class Route:
         self._down: tuple[str, str, Transient] | None = None
         self._classes: dict[Hashable, Point] = {}
         self._outgoing: list[int] = []
+        self._callers: list[str] = []
 
     @property
     def lines(self) -> bool:
@@ -91,6 +94,11 @@ class Route:
         """The numbers of the outgoing calls; where a schedule is recorded, of those after its last fault."""
         return tuple(self._outgoing)
 
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """The task of each of those calls."""
+        return tuple(self._callers)
+
     def mend(self) -> None:
         """Let what goes on failing work again."""
         self._down = None
@@ -109,6 +117,7 @@ class Route:
         self.calls += 1
         if self.recording and not self.untouched:
             self._outgoing.append(self.calls)
+            self._callers.append(execution.entry.name)
         make = self._raised(error)
         down = self._down
         if down is not None and down[:2] == (execution.entry.id, effect.target) and len(execution.entry.injected) < ENDLESS:
@@ -142,7 +151,7 @@ class Route:
             after = f" after {done[-1]}" if label.startswith("line") and done else ""
             text = f"{where}{after}" if label.startswith("line") else f"{where} {label}".strip()
             self._classes.pop(key, None)
-            self._classes[key] = Point(self.reached, text, execution.open_writes)
+            self._classes[key] = Point(self.reached, text, execution.open_writes, execution.entry.name)
         if self.strikes("crash", self.reached):
             execution.kill(f"killed at {where} {label}" if not label.startswith("line") else f"killed at {where}")
         if self._next("overlap", self.reached) and not execution.blocks and self.strikes("overlap", self.reached):

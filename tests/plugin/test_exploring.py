@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import sys
 from subprocess import Popen
 
@@ -380,3 +381,50 @@ def test_count():
 """, "-p", "no:xdist")
     result.assert_outcomes(passed=2, failed=1)
     assert "+crash" not in result.stdout.str()
+
+
+REPLAYED = """
+class Gateway:
+    def charge(self, order):
+        pass
+
+gateway = Gateway()
+
+@app.task(shared=False, acks_late=True, bind=True, max_retries=None)
+def insist(self, order):
+    try:
+        gateway.charge(order)
+    except ConnectionError as error:
+        raise self.retry(exc=error, countdown=60)
+
+@pytest.mark.parametrize("order", ["one two", "it's [7]; ${HOME}"])
+@pytest.mark.idempotent
+def test_named(jobs, order):
+    jobs.watch(charged)
+    jobs.run(charge, order)
+
+class TestGroup:
+    @pytest.mark.idempotent("fail")
+    def test_inside(self, jobs):
+        jobs.outgoing(f"{__name__}.gateway.charge")
+        jobs.run(insist, 7)
+
+def test_implied(jobs):
+    jobs.watch(charged)
+    jobs.run(charge, 7)
+"""
+
+
+def test_the_printed_command_shows_the_failure_again(suite):
+    """It can be pasted into a shell as it stands, whatever the test is called, and runs one schedule of one test."""
+    first = suite.run(REPLAYED, "--jobs-all")
+    first.assert_outcomes(failed=4)
+    commands = [line.partition("Replay:  ")[2] for line in first.outlines if "Replay:  " in line]
+    heads = [line for line in first.outlines if line.startswith("E   AssertionError")]
+    assert [command.split("--")[-1] for command in commands] == ["jobs-schedule twice"] * 2 + ["jobs-schedule fail@1-", "jobs-schedule twice"]
+    for command, head in zip(commands, heads, strict=True):
+        name, *args = shlex.split(command)
+        assert name == "pytest"
+        again = suite.run(None, *args)
+        again.assert_outcomes(failed=1)
+        assert [line for line in again.outlines if line.startswith("E   AssertionError")] == [head]

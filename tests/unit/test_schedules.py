@@ -103,3 +103,29 @@ def test_a_failure_that_is_retried_comes_back_in_every_retry():
 
     _, ran = _explore(answers, ("fail",))
     assert [each for each, _ in ran] == ["once", "fail@1", "fail@2", "fail@3", "fail@4", "fail@1-", "fail@3-"]
+
+
+def test_the_budget_is_spent_on_kinds_and_tasks_in_turn():
+    """A cut takes from all alike; within one kind of one task the order is that of the run."""
+    points = (Point(1, "a", task="pay"), Point(2, "b", task="pay"), Point(3, "c", task="pay"), Point(9, "d", task="mail"))
+
+    def answers(schedule, record):
+        return Run(schedule, "passed", world=_world(), deliveries=2, points=points, outgoing=(1, 2, 7), callers=("pay", "pay", "mail"))
+
+    found, ran = _explore(answers, ("crash", "fail", "twice"), limit=6)
+    assert [each for each, _ in ran] == ["once", "crash@1", "crash@9", "fail@1", "fail@7", "twice", "crash@2"]
+    assert found.left_out == 2
+
+
+def test_a_chained_schedule_that_failed_last_time_runs_first():
+    """It is tried once, although its first part leads to it again; one that strikes nothing any more is forgotten."""
+
+    def answers(schedule, record):
+        new = _world("DEL b") if str(schedule) == "crash@2" else _world()
+        points = (Point(5, "z"),) if str(schedule) == "crash@2" and record else (Point(1, "x"), Point(2, "y"))
+        return Run(schedule, "passed", world=new, deliveries=1, points=points, struck=str(schedule) != "crash@1+crash@7")
+
+    found, ran = _explore(answers, remembered=("crash@2+crash@5", "crash@1+crash@7", "late@1", "nonsense"))
+    assert [each for each, _ in ran] == ["once", "crash@2+crash@5", "crash@1+crash@7", "crash@1", "crash@2", "crash@2"]
+    assert [str(one.schedule) for one in found.runs] == ["crash@1", "crash@2", "crash@2+crash@5"]
+    assert (found.missed, found.left_out) == ([], 0)
