@@ -1,12 +1,13 @@
 """The explicit checks of a test: `jobs.check_…`."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs import expected as expecting
 from pytest_jobs import render, render_checks, render_effects
 from pytest_jobs.delays import check
-from pytest_jobs.errors import UsageError
+from pytest_jobs.errors import JobsWarning, UsageError
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.records import Job
 from pytest_jobs.timeline import lines
@@ -60,8 +61,10 @@ def idempotent(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Map
     session.worker.settle(session.settle_limit)
     now = session.world(frozenset(once.state))
     compared = compare(once, now, Ignore(session.ignore))
+    again = f"jobs.check_idempotent({job.name})"
+    for blind in compared.unreadable:
+        warnings.warn(JobsWarning(f"in {again}, {blind.probe} was not compared: {blind.reason}"), stacklevel=3)
     if compared.findings:
-        again = f"jobs.check_idempotent({job.name})"
         told = render.Failure(job.name, "twice", compared.findings, compared.ignored, lines(session.worker), again)
         raise AssertionError(render.failure(told))
     early = [each for each in now.early if Ignore(session.ignore).find(f"publish:{each.task}") is None]

@@ -1,6 +1,6 @@
 """How often every effect took place in two runs → what differs."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 
 from pytest_jobs.difference import Difference, capped
@@ -9,7 +9,7 @@ from pytest_jobs.tables import counted
 from pytest_jobs.texts import WIDEST
 from pytest_jobs.world import Evidence, Finding, World
 
-__all__ = ["compare_effects"]
+__all__ = ["compare_effects", "compare_unrun"]
 
 
 def compare_effects(
@@ -43,6 +43,30 @@ def compare_effects(
             hide(pattern)
             continue
         yield effect.kind, _finding(effect, old, new)
+
+
+def compare_unrun(
+    once: World, now: World, pattern_of: Callable[[str], str | None], hide: Callable[[str], None]
+) -> Iterator[Finding]:
+    """Count the jobs of tasks that nobody here runs, another service's: no run of theirs shows what comes of them.
+
+    Args:
+        once: The undisturbed world.
+        now: The other one.
+        pattern_of: Gives the pattern that ignores a target.
+        hide: Told which pattern hid a difference.
+    """
+    ran = {outcome.task for world in (once, now) for outcome in world.outcomes if outcome.attempts}
+    old, new = (Counter(task for task in world.unrun if task not in ran) for world in (once, now))
+    for task in old | new:
+        pattern = pattern_of(f"publish:{task}")
+        if old[task] == new[task]:
+            continue
+        if pattern is not None:
+            hide(pattern)
+            continue
+        counts = counted(old[task], "job"), counted(new[task], "job")
+        yield Finding("effect", task, *counts, (Evidence(task, *counts, "published, not run here"),))
 
 
 def _finding(effect: Effect, old: list[Effect], new: list[Effect]) -> Finding:

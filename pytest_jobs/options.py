@@ -1,6 +1,7 @@
 """The settings of a run, checked once."""
 
 import importlib
+import re
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "configured", "declare"]
 __tracebackhide__ = True
 
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 BROKERS = ("auto", "redis", "rabbitmq", "memory")
 
 
@@ -29,6 +31,7 @@ class Options:
         max_schedules: The most schedules explored in one test.
         start: The instant the virtual clock starts at; None for now.
         ignore: Patterns of differences that are fine.
+        idempotency_headers: Request headers that carry an idempotency key, besides those of the well-known APIs.
         source: Paths and importable names of project code; empty for the root directory.
         root: The directory that `source` paths are relative to.
         explore: The kinds that every marked test gets; empty for its own.
@@ -40,6 +43,7 @@ class Options:
     max_schedules: int = 256
     start: datetime | None = None
     ignore: tuple[str, ...] = ()
+    idempotency_headers: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
     root: Path | None = None
     explore: tuple[str, ...] = ()
@@ -59,7 +63,7 @@ class Options:
             given["start"] = _instant(given["start"])
         if "schedules" in given:
             given["schedules"] = kinds(_words(given["schedules"], "schedules"), "jobs_schedules")
-        for name in ("ignore", "source"):
+        for name in ("ignore", "idempotency_headers", "source"):
             if name in given:
                 given[name] = _words(given[name], name)
         if isinstance(given.get("max_schedules"), str) and given["max_schedules"].isdecimal():
@@ -67,6 +71,9 @@ class Options:
         options = cls(**given)
         if options.broker not in BROKERS:
             raise UsageError(f"jobs_broker is {options.broker!r}; allowed are {', '.join(BROKERS)}")
+        for header in options.idempotency_headers:
+            if not HEADER.fullmatch(header):
+                raise UsageError(f"jobs_idempotency_headers has {header!r}; allowed are names of headers, for example X-Order-Key")
         if options.source:
             from pytest_jobs.source import check
 
@@ -132,7 +139,7 @@ def configured(config: "pytest.Config") -> Options:
     Raises:
         UsageError: On an unknown value; it lists what is allowed.
     """
-    names = ("app", "broker", "schedules", "max_schedules", "start", "ignore", "source")
+    names = ("app", "broker", "schedules", "max_schedules", "start", "ignore", "idempotency_headers", "source")
     given = {name: config.getini(f"jobs_{name}") for name in names}
     options = Options.of(**{**given, "app": given["app"] or None, "root": config.rootpath})
     if config.getoption("jobs_schedule") is not None:
@@ -151,6 +158,9 @@ def declare(parser: "pytest.Parser") -> None:
     parser.addini("jobs_max_schedules", "the most schedules explored in one test", default="256")
     parser.addini("jobs_start", "the instant the virtual clock starts at, ISO; default: now", default="")
     parser.addini("jobs_ignore", "patterns of differences that are fine", type="linelist", default=[])
+    parser.addini(
+        "jobs_idempotency_headers", "further request headers that carry an idempotency key", type="args", default=[]
+    )
     parser.addini("jobs_source", "what counts as project code: paths and module names", type="args", default=[])
     group = parser.getgroup("jobs", "job resilience (pytest-jobs)")
     group.addoption(

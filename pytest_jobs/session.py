@@ -65,7 +65,7 @@ class Session:
         self.recorder = Recorder()
         self.watched: list[Probe] = []
         self._cheap: list[Probe] = []
-        self.active = Active(self.recorder, roots, self._is_own_redis)
+        self.active = Active(self.recorder, roots, self._is_own_redis, options.idempotency_headers)
         self.ignore: list[str] = list(options.ignore)
         self.apart: Any = None
         self.replaying = False
@@ -257,6 +257,7 @@ class Session:
         return World(
             state, self.effects(), outcomes(self.worker, gave_up), left_over(self.worker), frozenset(self.clock.instants),
             tuple(unreadable), self.worker.early,
+            tuple(each.name for each in self.worker.ledger.entries.values() if not each.attempts),
         )  # fmt: skip
 
 

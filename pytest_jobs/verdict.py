@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_jobs.canonical import Tokens
 from pytest_jobs.difference import Difference, capped, shifts, unmatched
-from pytest_jobs.effects import compare_effects
+from pytest_jobs.effects import compare_effects, compare_unrun
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.instants import Instants
 from pytest_jobs.naming import pair_names
@@ -74,6 +74,7 @@ class _Comparing:
         state = list(self._states())
         changed = {finding.subject.partition(".")[0] for finding in state} | {finding.subject for finding in state}
         found = [*state, *self._outcomes(), *self._retries(), *self._left()]
+        found += compare_unrun(self.once, self.now, self._pattern, self.hid.add)
         found += (
             finding
             for kind, finding in compare_effects(self.once, self.now, self.walk, self._pattern, self.hid.add)

@@ -96,6 +96,7 @@ class World:
         left: What was not at rest: one sentence for each job still pending, lost, or lock still held.
         instants: The instants the virtual clock stood at during the run, in epoch seconds.
         unreadable: What could not be looked at.
+        unrun: The task of each job that no worker of the run took, another service's for example.
         early: The jobs that were published before the transaction around them committed.
     """
 
@@ -106,6 +107,7 @@ class World:
     instants: frozenset[float] = frozenset()
     unreadable: tuple[Unreadable, ...] = ()
     early: tuple[Early, ...] = ()
+    unrun: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,12 @@ KNOWN = (
 class Active:
     """Owns the probes of one world that were found by what is loaded."""
 
-    def __init__(self, recorder: Recorder, roots: Sequence[Path], own_redis: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, recorder: Recorder, roots: Sequence[Path], own_redis: Callable[[Any], bool], headers: Sequence[str] = ()
+    ) -> None:
         self._recorder = recorder
         self._roots = roots
-        self._own_redis = own_redis
+        self._given = {"redis": (own_redis,), "http": (headers,)}
         self._seen = 0
         self._made: dict[tuple[str, str], Probe] = {}
 
@@ -75,7 +77,7 @@ class Active:
             self._add(("files", "FilesProbe"), lambda: FilesProbe(roots))
 
     def _add(self, key: tuple[str, str], make: Callable[..., Probe]) -> None:
-        probe = make(self._own_redis) if key[0] == "redis" else make()
+        probe = make(*self._given.get(key[0], ()))
         probe.install(self._recorder)
         self._made[key] = probe
         for known in self._made.values():

@@ -35,12 +35,16 @@ def available() -> bool:
 
 
 class HttpProbe:
-    """Sees the requests of every client that the process has loaded, once each, redirects and retries included."""
+    """Sees the requests of every client that the process has loaded, once each, redirects and retries included.
+
+    Args:
+        headers: Further headers that carry an idempotency key, tried before the well-known ones.
+    """
 
     name = "http"
 
-    def __init__(self, idempotency_headers: Iterable[str] = IDEMPOTENCY_HEADERS) -> None:
-        self._keys = tuple(name.lower() for name in idempotency_headers)
+    def __init__(self, headers: Iterable[str] = ()) -> None:
+        self._keys = tuple(name.lower() for name in (*headers, *IDEMPOTENCY_HEADERS))
         self._patches = Patches()
         self._hooked: set[str] = set()
         self._left: dict[str, Any] = {}

@@ -307,6 +307,79 @@ def test_patterns_of_the_ini_file_need_not_match(suite):
     result.assert_outcomes(passed=1, warnings=0)
 
 
+def test_jobs_of_another_service(suite):
+    """Nobody here runs them, so to publish one twice is a difference; a job of our own is judged by what it does."""
+    source = """
+@app.task(shared=False)
+def tell(order):
+    app.send_task("billing.notify", args=[order])
+
+@app.task(shared=False)
+def tell_once(order):
+    if order not in charged:
+        app.send_task("billing.notify", args=[order])
+        charged.append(order)
+
+@app.task(shared=False)
+def ask(order):
+    charge_once.delay(order)
+
+@pytest.mark.idempotent
+def test_tell(jobs):
+    jobs.run(tell, 7)
+
+@pytest.mark.idempotent(ignore=["publish:billing.*"])
+def test_ignored(jobs):
+    jobs.run(tell, 7)
+
+@app.task(shared=False)
+def tell_by_id(order):
+    app.send_task("billing.notify", args=[order], task_id=f"notify-{order}")
+
+@pytest.mark.idempotent
+def test_tell_by_id(jobs):
+    jobs.run(tell_by_id, 7)
+
+@pytest.mark.idempotent
+def test_tell_once(jobs):
+    jobs.run(tell_once, 7)
+
+@pytest.mark.idempotent
+def test_ask(jobs):
+    jobs.run(ask, 7)
+"""
+    result = suite.run(source)
+    result.assert_outcomes(failed=1, passed=4)
+    result.stdout.fnmatch_lines([
+        "E   AssertionError: tell is not idempotent at twice: billing.notify 1 -> 2 jobs",
+        "E   ",
+        "E                      once     now",
+        "E    billing.notify    1 job    2 jobs    <- published, not run here",
+    ], consecutive=True)
+
+
+def test_headers_of_the_ini_file_carry_idempotency_keys(suite):
+    """A request that comes again with the project's own key header is no second request."""
+    source = """
+import requests
+import responses
+
+@app.task(shared=False)
+def pay(order):
+    requests.post("https://pay.example/charges", headers={"X-Order-Key": f"order-{order}"}, timeout=5)
+
+@pytest.mark.idempotent
+def test_pay(jobs):
+    with responses.RequestsMock() as mock:
+        mock.post("https://pay.example/charges")
+        jobs.run(pay, 7)
+"""
+    result = suite.run(source, apart=True)
+    result.stdout.fnmatch_lines(["E   AssertionError: pay is not idempotent at twice: POST https://…/charges 1 -> 2 requests"])
+    suite.ini("jobs_idempotency_headers = X-Order-Key X-Other")
+    suite.run(source, apart=True).assert_outcomes(passed=1)
+
+
 def test_two_undisturbed_runs_that_differ(suite):
     """That is no bug of the task, and said so."""
     result = suite.run("""

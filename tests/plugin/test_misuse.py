@@ -93,7 +93,8 @@ def test_order():
 
 SETTINGS = {
     "jobs_schedules = thrice": f"jobs_schedules was given the schedule kind 'thrice'; {KINDS}",
-    "jobs_broker = rabbit": "jobs_broker is 'rabbit'; allowed are auto, redis, memory",
+    "jobs_broker = rabbit": "jobs_broker is 'rabbit'; allowed are auto, redis, rabbitmq, memory",
+    "jobs_idempotency_headers = X:Key": "jobs_idempotency_headers has 'X:Key'; allowed are names of headers, for example X-Order-Key",
     "jobs_max_schedules = many": "jobs_max_schedules is 'many'; allowed is a whole number from 1",
     "jobs_start = tomorrow": "jobs_start is 'tomorrow'; allowed is an ISO instant, for example 2030-01-31T09:00:00+00:00",
     "jobs_source = nowhere": "jobs_source names 'nowhere'; allowed are paths that exist and importable modules",
