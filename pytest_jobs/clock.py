@@ -18,6 +18,7 @@ __all__ = ["Clock", "frozen", "seconds"]
 __tracebackhide__ = True
 
 REAL_SLEEP = time.sleep
+SETTING_UP = 5.0
 LONGEST = 1_000 * 366 * 86_400
 Delta = timedelta | int | float
 
@@ -64,6 +65,7 @@ class Clock:
         self._offset = timedelta()
         self._moved = timedelta()
         self._last = datetime.min
+        self._real = freezegun_api.real_time()
         self._seen: datetime | None = None
         self._plain = datetime.min
         self._own: Any = None
@@ -107,6 +109,11 @@ class Clock:
     def timestamp(self) -> float:
         """The current instant in epoch seconds."""
         return self._epoch(self._sync())
+
+    @property
+    def real(self) -> tuple[float, float]:
+        """From when to when this clock has run by the real one, in epoch seconds; fixtures before it count too."""
+        return self._real - SETTING_UP, freezegun_api.real_time()
 
     @property
     def elapsed(self) -> timedelta:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from math import ceil, floor
 
 __all__ = ["NAME", "SPECIAL", "Instants", "epoch_micros", "read_moment"]
 
@@ -24,9 +25,15 @@ SPECIAL = re.compile(f"(?P<name>{NAME})|{ISO}|{MAIL_DATE}|{EPOCH}")
 
 
 class Instants:
-    """Owns the moments at which a virtual clock stood, and knows them again in every usual form."""
+    """Owns the moments at which a virtual clock stood, and knows them again in every usual form.
 
-    def __init__(self, moments: Iterable[float]) -> None:
+    Args of the constructor:
+        moments: The moments, in epoch seconds.
+        spans: First and last second of real time during the runs: what a database's own clock may say.
+    """
+
+    def __init__(self, moments: Iterable[float], spans: Iterable[tuple[float, float]] = ()) -> None:
+        self.spans = tuple((floor(first) * MICRO, ceil(last) * MICRO) for first, last in spans if last)
         micros = {round(moment * MICRO) for moment in moments}
         self.micros = frozenset(micros)
         self.millis = frozenset(each // 1000 for each in micros)
@@ -37,7 +44,7 @@ class Instants:
 
     def has_micros(self, micros: int, resolution: int = 1) -> bool:
         """Tell whether this is one of the moments, or one cut to the resolution that it is written in."""
-        if micros in self.micros:
+        if micros in self.micros or any(first <= micros <= last for first, last in self.spans):
             return True
         if resolution >= 60 * MICRO:
             return micros // (60 * MICRO) in self.minutes
@@ -58,6 +65,8 @@ class Instants:
         if not EARLIEST <= value < 10**19:
             return False
         whole = int(value)
+        if any(first <= value * MICRO <= last for first, last in self.spans):
+            return True
         if value == whole:
             return whole in self.seconds or whole in self.millis or whole in self.micros or whole // 1000 in self.micros
         return round(value * MICRO) in self.micros or round(value * 1000) in self.micros or whole in self.micros

@@ -256,7 +256,7 @@ class Session:
                     unreadable.extend(blind)
         return World(
             state, self.effects(), outcomes(self.worker, gave_up), left_over(self.worker), frozenset(self.clock.instants),
-            tuple(unreadable), self.worker.early,
+            self.clock.real, tuple(unreadable), self.worker.early,
             tuple(each.name for each in self.worker.ledger.entries.values() if not each.attempts),
         )  # fmt: skip
 

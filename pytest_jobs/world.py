@@ -95,6 +95,7 @@ class World:
         outcomes: How the jobs of the run ended, in publish order.
         left: What was not at rest: one sentence for each job still pending, lost, or lock still held.
         instants: The instants the virtual clock stood at during the run, in epoch seconds.
+        real: From when to when the run took by the real clock, which a database has for its own, in epoch seconds.
         unreadable: What could not be looked at.
         unrun: The task of each job that no worker of the run took, another service's for example.
         early: The jobs that were published before the transaction around them committed.
@@ -105,6 +106,7 @@ class World:
     outcomes: tuple[Outcome, ...] = ()
     left: tuple[str, ...] = ()
     instants: frozenset[float] = frozenset()
+    real: tuple[float, float] = (0.0, 0.0)
     unreadable: tuple[Unreadable, ...] = ()
     early: tuple[Early, ...] = ()
     unrun: tuple[str, ...] = ()

@@ -595,3 +595,14 @@ def test_a_difference_seen_one_way_is_seen_the_other_way(once: Any, now: Any) ->
     there, back = judged({"it": once}, {"it": now}), judged({"it": now}, {"it": once})
     assert len(there.findings) == len(back.findings)
     assert all(finding.evidence for finding in there.findings)
+
+
+def test_what_a_databases_own_clock_writes_is_a_time_of_the_run() -> None:
+    """CURRENT_TIMESTAMP follows no virtual clock; a time before or after the runs is a difference as ever."""
+    once = World({"at": ["2026-11-26 20:16:01", 1795724161.25, None]}, real=(1795724160.0, 1795724162.0))
+    later = ["2026-11-26 20:16:09.123456", 1795724169, None]
+    assert not judged({}, {}).findings
+    assert compare(once, World({"at": later}, real=(1795724168.0, 1795724170.0)), Ignore([])).findings == ()
+    assert compare(once, World({"at": [*later[:2], later[0]]}, real=(1795724168.0, 1795724170.0)), Ignore([])).findings
+    assert compare(once, World({"at": later}, real=(1795724160.0, 1795724162.0)), Ignore([])).findings
+    assert compare(once, World({"at": ["2026-11-26 20:17:01", *later[1:]]}, real=(1795724168.0, 1795724170.0)), Ignore([])).findings
