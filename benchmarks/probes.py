@@ -19,6 +19,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pytest_jobs.probes.base import Probe, Recorder
 from pytest_jobs.probes.dbapi import DBAPIProbe
+from pytest_jobs.probes.django import DjangoProbe
+from pytest_jobs.probes.http import HttpProbe
 from pytest_jobs.probes.redis import RedisProbe
 from pytest_jobs.probes.sqlalchemy import SQLAlchemyProbe
 
@@ -117,6 +119,57 @@ def redis_body() -> Callable[[], None]:
     return body
 
 
+def django_body(path: Path) -> Callable[[], None]:
+    """10 creates and 10 selects of the ORM in one block, then a rollback."""
+    import django
+    from django.conf import settings
+
+    settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}})
+    django.setup()
+    from django.db import connection, models, transaction
+
+    class Order(models.Model):
+        """One row."""
+
+        id = models.BigAutoField(primary_key=True)
+        cents = models.IntegerField()
+
+        class Meta:
+            """Of no installed app."""
+
+            app_label = "benchmark"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Order)
+
+    def body() -> None:
+        with transaction.atomic():
+            for number in range(10):
+                Order.objects.create(cents=number)
+                list(Order.objects.filter(cents=number))
+            transaction.set_rollback(True)
+
+    return body
+
+
+def http_body() -> Callable[[], None]:
+    """20 requests with `requests`, which `responses` answers."""
+    import requests
+    import responses
+
+    mock = responses.RequestsMock()
+    mock.post("https://pay.example/charges")
+    mock.start()
+    session = requests.Session()
+
+    def body() -> None:
+        for number in range(20):
+            session.post("https://pay.example/charges", json={"order": number}, timeout=5)
+        mock.calls.reset()
+
+    return body
+
+
 def milliseconds(body: Callable[[], None]) -> float:
     """Time one body, the mean of many."""
     started = time.perf_counter()
@@ -145,7 +198,9 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[], Probe], Callable[[],
     yield "sqlalchemy orm, sqlite file", SQLAlchemyProbe, orm(f"sqlite:///{folder}/orm.db")
     yield "sqlalchemy orm, memory", SQLAlchemyProbe, orm("sqlite://")
     yield "sqlite3", DBAPIProbe, direct(folder / "direct.db")
+    yield "django orm, sqlite file", DjangoProbe, django_body(folder / "django.db")
     yield "fakeredis", RedisProbe, redis_body()
+    yield "requests with responses", HttpProbe, http_body()
 
 
 def main() -> None:
