@@ -18,7 +18,8 @@ __all__ = ["Abandoned", "Baton", "Stuck"]
 __tracebackhide__ = True
 
 GLANCE = 0.001  # seconds of real time after which a thread is looked at that did not come to its next line
-STILL = 5  # looks in a row at the same instruction, after which a thread counts as waiting for another one
+STILL = 8  # looks in a row at the same instruction and the same lock, after which a thread counts as waiting for another one
+OUTSIDE = 50  # the same, where it is not seen to wait for a lock of this process: for a server, for a file
 SURE = 20  # the same, before time passes without it
 PATIENCE = 2.0  # seconds of real time without any thread moving, after which they wait for each other
 
@@ -33,6 +34,15 @@ class Stuck(Exception):
     def __init__(self, where: Sequence[str]) -> None:
         super().__init__(", ".join(where))
         self.places = tuple(where)
+
+
+def _kernel(thread: threading.Thread, what: str) -> str:
+    """Return what Linux says of a thread, nothing elsewhere."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/{what}", encoding="ascii") as told:
+            return told.read()
+    except OSError:
+        return ""
 
 
 def _shut() -> Any:
@@ -213,7 +223,7 @@ class Baton:
             stance = self._stance(strand)
             still = still + 1 if stance == before else 0
             before = stance
-            if still >= STILL:
+            if still >= (STILL if _kernel(strand.thread, "wchan").startswith("futex") else OUTSIDE):
                 with self._mutex:
                     if self._holder is strand:
                         strand.kept = self._worker.current, self._worker.recorder.sink
@@ -226,7 +236,10 @@ class Baton:
     @staticmethod
     def _stance(strand: _Strand) -> Any:
         frame = sys._current_frames().get(strand.thread.ident)
-        return None if frame is None else (id(frame), frame.f_lasti)
+        if frame is None or _kernel(strand.thread, "stat").rpartition(") ")[2][:1] in ("R", "D"):
+            # Under way, however long a busy machine lets it stand: never the same as before.
+            return object()
+        return id(frame), frame.f_lasti
 
     def _places(self) -> list[str]:
         source, running, found = self._worker.source, sys._current_frames(), []
