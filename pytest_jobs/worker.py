@@ -162,7 +162,9 @@ class Worker(Hosting):
             self.queue.put(item[1])
         envelope = self.queue.pop()
         if envelope is None:
-            return self._alive(lambda: self.queue.run_due(now))
+            done = self._alive(lambda: self.queue.run_due(now))
+            self._follow_up()
+            return done
         if not call.accept(envelope):
             self.ledger.dropped(envelope)
             call.held.append(envelope)
@@ -179,7 +181,7 @@ class Worker(Hosting):
         if envelope.id in self.marked:
             self.marked.discard(envelope.id)
             envelope = self.queue.marked(envelope)
-        self._carry_out(call, envelope.id, lambda: self.queue.deliver(envelope))
+        self._carry_out(call, envelope.id, lambda: self.queue.deliver(envelope, self.baton is not None))
 
     def _carry_out(self, call: Call, job_id: str, work: Callable[[], Any]) -> None:
         call.deliveries += 1
@@ -191,6 +193,10 @@ class Worker(Hosting):
         self._alive(work)
         if self._is_poison(job_id):
             raise runaway(self, f"a poison message: it killed its worker {MOST_KILLS} times and came again each time", job_id)
+        self._follow_up()
+
+    def _follow_up(self) -> None:
+        """Do what a job asked for that has ended: stop its worker, deliver it again."""
         if self.stopping:
             self.restart(kill=self.stopping == "kill")
         for again in self._again:
@@ -245,7 +251,7 @@ class Worker(Hosting):
         with self.recorder.nesting(), self._call(nested=True):
             self.current, kept = None, self.current
             try:
-                self.queue.deliver(copy)
+                self.queue.deliver(copy, at_once=True)
             finally:
                 self.current = kept
 

@@ -138,8 +138,8 @@ class Queue(Protocol):
     def copy(self, envelope: Envelope, *, redelivered: bool) -> Envelope:
         """Return another copy of a message: original bytes, same id, a tag of its own."""
 
-    def deliver(self, envelope: Envelope) -> None:
-        """Hand a popped message to the real consume, execute, acknowledge path."""
+    def deliver(self, envelope: Envelope, at_once: bool = False) -> None:
+        """Hand a popped message to the real consume, execute, acknowledge path; `at_once` whatever its rate limit."""
 
     def next_due(self) -> datetime | None:
         """Return the first instant at which the adapter has something to do, None for never."""

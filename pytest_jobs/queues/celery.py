@@ -171,12 +171,12 @@ class CeleryQueue:
         message["properties"]["delivery_info"]["redelivered"] = True
         return replace(envelope, raw=dumps(message), payload=message, redelivered=True)
 
-    def deliver(self, envelope: Envelope) -> None:
+    def deliver(self, envelope: Envelope, at_once: bool = False) -> None:
         if envelope.payload is None:
             envelope = replace(envelope, payload=loads(envelope.raw))
         self._redelivery.hold(envelope.tag, self._now(), envelope.broker, envelope.queue)
         self.host.fetched(envelope)
-        self.worker_of(self._consumer_of(envelope)).receive(envelope.tag, envelope.queue, envelope.payload)
+        self.worker_of(self._consumer_of(envelope)).receive(envelope.tag, envelope.queue, envelope.payload, at_once)
 
     def _consumer_of(self, envelope: Envelope) -> Any:
         """Choose the app whose worker takes a message: its publisher's when that knows the task."""

@@ -1,8 +1,9 @@
 """Celery's own worker with five parts replaced: pool, timer, consumer loop; driven one message at a time."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -66,7 +67,8 @@ class VirtualTimer:
     def call_after(
         self, secs: float, fun: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Any = None, priority: int = 0
     ) -> _Entry:
-        return self._enter(self.now() + timedelta(seconds=secs), _Entry(fun, args, kwargs))
+        # Rounded up: a token bucket that is asked a moment too early would be asked for ever.
+        return self._enter(self.now() + timedelta(microseconds=math.ceil(secs * 1e6)), _Entry(fun, args, kwargs))
 
     def call_repeatedly(self, secs: float, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> _Entry:
         return _Entry(fun, (), {})
@@ -112,6 +114,7 @@ class InProcessConsumer(Consumer):
         )
 
     instrument: Callable[[Any], None]
+    owner: "AppWorker"
 
     def start(self) -> None:
         self.restart_count += 1
@@ -124,6 +127,10 @@ class InProcessConsumer(Consumer):
         self.task_consumer.on_message = self.create_task_handler()
         self.task_consumer.consume()
         self.on_ready()
+
+    def _limit_move_to_pool(self, request: Any) -> None:
+        self.owner.tag = str(request.message.delivery_tag)
+        super()._limit_move_to_pool(request)
 
     def update_strategies(self) -> None:
         for task in list(self.app.tasks.values()):
@@ -141,14 +148,14 @@ class AppWorker:
         self.current = current
         self.tag = ""
         pool = type("Pool", (InProcessPool,), {"host": host, "worker": self})
-        consumer = type("Consumer", (InProcessConsumer,), {"instrument": staticmethod(instrument)})
+        consumer = type("Consumer", (InProcessConsumer,), {"instrument": staticmethod(instrument), "owner": self})
         with current(), warnings.catch_warnings():
             # Which pool a real worker has is no matter here; what it keeps of time limits is told elsewhere.
             warnings.filterwarnings("ignore", r"(?s).*worker_pool setting", UserWarning)
             self.controller = WorkController(
                 app=app, pool_cls=pool, consumer_cls=consumer, timer_cls=VirtualTimer, use_eventloop=False,
                 without_gossip=True, without_mingle=True, without_heartbeat=True, concurrency=1,
-                prefetch_multiplier=0, disable_rate_limits=True, pidfile=None, statedb=None, beat=False,
+                prefetch_multiplier=0, pidfile=None, statedb=None, beat=False,
                 autoscale=None, optimization=None, hostname="jobs@localhost", loglevel="WARN", task_events=False,
             )
             self.consumer = self.controller.consumer
@@ -160,8 +167,8 @@ class AppWorker:
         self.server = self.channel.server
         self.known = len(app.tasks)
 
-    def receive(self, tag: str, queue: str, payload: dict[str, Any]) -> None:
-        """Let the consumer receive a message."""
+    def receive(self, tag: str, queue: str, payload: dict[str, Any], at_once: bool = False) -> None:
+        """Let the consumer receive a message; `at_once` whatever its task's rate limit."""
         self.tag = tag
         if len(self.app.tasks) != self.known:
             self.consumer.update_strategies()
@@ -169,8 +176,18 @@ class AppWorker:
         if queue not in self.transport._callbacks:
             self.consumer.add_task_queue(queue)
         self.consumer.perform_pending_operations()
-        self.transport._callbacks[queue](payload)
+        with self._unlimited() if at_once else nullcontext():
+            self.transport._callbacks[queue](payload)
         self.consumer.perform_pending_operations()
+
+    @contextmanager
+    def _unlimited(self) -> Iterator[None]:
+        kept = dict(self.consumer.task_buckets)
+        self.consumer.task_buckets.update(dict.fromkeys(kept))
+        try:
+            yield
+        finally:
+            self.consumer.task_buckets.update(kept)
 
     def run_due(self, now: datetime) -> bool:
         """Run the first message whose time has come; return whether there was one."""
