@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.dying import places
 from pytest_jobs.heldlocks import held_locks, let_go
+from pytest_jobs.strands import Strand, kernel, shut
 
 if TYPE_CHECKING:
     from pytest_jobs.hosting import Hosting
@@ -36,37 +37,6 @@ class Stuck(Exception):
         self.places = tuple(where)
 
 
-def _kernel(thread: threading.Thread, what: str) -> str:
-    """Return what Linux says of a thread, nothing elsewhere."""
-    try:
-        with open(f"/proc/self/task/{thread.native_id}/{what}", encoding="ascii") as told:
-            return told.read()
-    except OSError:
-        return ""
-
-
-def _shut() -> Any:
-    """Make a lock that is taken: unlike a semaphore it waits in real time while time is frozen."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
-
-
-class _Strand:
-    """One thread, and what belongs to it while it does not run."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self.work = work
-        self.thread: Any = None
-        self.go = _shut()
-        self.waits = True
-        self.done = False
-        self.ended = False
-        self.wakes: datetime | None = None
-        self.kept: tuple[Any, Any] = (None, None)
-        self.error: BaseException | None = None
-
-
 class Baton:
     """Owns the threads of one round: who runs, and who is next.
 
@@ -75,24 +45,84 @@ class Baton:
     Args of the constructor:
         worker: Whose current execution and sink change with the thread.
         seed: Chooses the interleaving; 0 hands over at every line, in turn.
+        at_lines: Whether threads change between lines of project code, or only where one sleeps or ends.
     """
 
-    def __init__(self, worker: "Hosting", seed: int) -> None:
+    def __init__(self, worker: "Hosting", seed: int = 0, at_lines: bool = True) -> None:
+        self.at_lines = at_lines
         self._worker = worker
         self._random = Random(seed)
         self._in_turn = seed == 0
-        self._strands: list[_Strand] = []
+        self._strands: list[Strand] = []
         self._mutex = threading.Lock()
-        self._moved = _shut()
-        self._known: dict[int, _Strand] = {}
-        self._holder: _Strand | None = None
+        self._moved = shut()
+        self._known: dict[int, Strand] = {}
+        self._holder: Strand | None = None
         self._last = -1
         self._over = False
-        self.running = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether the calling thread is one of these."""
+        return get_ident() in self._known
 
     def add(self, work: Callable[[], Any]) -> None:
         """Let a thread of its own do some work once all of them run."""
-        self._strands.append(_Strand(work))
+        self._strands.append(Strand(work))
+
+    def begin(self, work: Callable[[], Any]) -> Callable[[], bool]:
+        """Let a thread of its own do some work as soon as it is its turn; return what tells whether it has ended."""
+        strand = Strand(work)
+        self._strands.append(strand)
+        self._start(strand)
+        return lambda: strand.done
+
+    def _start(self, strand: Strand) -> None:
+        name = f"jobs-thread-{len(self._strands)}"
+        strand.thread = threading.Thread(target=self._live, args=(strand,), name=name, daemon=True)
+        strand.thread.start()
+
+    @property
+    def next_wake(self) -> datetime | None:
+        """When the first of the sleeping threads wakes."""
+        return min((each.wakes for each in self._strands if each.wakes is not None and not each.done), default=None)
+
+    def run_ready(self) -> None:
+        """Run the threads that do not sleep until all of them do, or have ended.
+
+        Raises:
+            BaseException: What one of them raised.
+        """
+        outer = self._worker.current, self._worker.recorder.sink
+        try:
+            while (strand := self._ready_one()) is not None:
+                self._switch(strand)
+        finally:
+            self._worker.current, self._worker.recorder.sink = outer
+        ended = [strand for strand in self._strands if strand.done]
+        self._strands = [strand for strand in self._strands if not strand.done]
+        for strand in ended:
+            strand.thread.join(PATIENCE)
+            self._known.pop(strand.ident, None)
+        for strand in ended:
+            if strand.error is not None:
+                raise strand.error
+
+    def _ready_one(self) -> Strand | None:
+        """Return a thread that could run now; wait a little for one that waits for another."""
+        for _ in range(SURE):
+            now = self._worker.clock.now
+            for strand in self._strands:
+                if strand.waits and not strand.done and (strand.wakes is None or strand.wakes <= now):
+                    return strand
+            if all(strand.waits or strand.done for strand in self._strands):
+                return None
+            self._moved.acquire(timeout=GLANCE)
+        return None
+
+    def close(self) -> None:
+        """Let no thread live on."""
+        self._abandon()
 
     def run(self) -> None:
         """Run all threads to their end.
@@ -101,17 +131,14 @@ class Baton:
             Stuck: When they wait for each other.
         """
         outer = self._worker.current, self._worker.recorder.sink
-        self.running = True
-        for number, strand in enumerate(self._strands, 1):
-            strand.thread = threading.Thread(target=self._live, args=(strand,), name=f"jobs-thread-{number}", daemon=True)
-            strand.thread.start()
+        for strand in self._strands:
+            self._start(strand)
         try:
             while any(not strand.done for strand in self._strands):
                 self._switch(self._next())
         finally:
             self._abandon()
             self._worker.current, self._worker.recorder.sink = outer
-            self.running = False
         for strand in self._strands:
             if strand.error is not None:
                 raise strand.error
@@ -121,7 +148,7 @@ class Baton:
     def pause(self) -> None:
         """Stand before a line of project code, where another thread may come first."""
         strand = self._mine()
-        if strand is not None and (strand is not self._holder or self._in_turn or self._random.random() < 0.5):
+        if self.at_lines and strand is not None and (strand is not self._holder or self._in_turn or self._random.random() < 0.5):
             self._hand_over(strand)
 
     def sleep(self, length: float) -> bool:
@@ -133,11 +160,12 @@ class Baton:
         self._hand_over(strand)
         return True
 
-    def _mine(self) -> _Strand | None:
+    def _mine(self) -> Strand | None:
         return self._known.get(get_ident())
 
-    def _live(self, strand: _Strand) -> None:
-        self._known[get_ident()] = strand
+    def _live(self, strand: Strand) -> None:
+        strand.ident = get_ident()
+        self._known[strand.ident] = strand
         strand.go.acquire()
         try:
             if not self._over:
@@ -151,7 +179,7 @@ class Baton:
                 strand.done = True
                 self._let_go(strand)
 
-    def _hand_over(self, strand: _Strand) -> None:
+    def _hand_over(self, strand: Strand) -> None:
         if self._over:
             self._end(strand)
             return
@@ -165,20 +193,20 @@ class Baton:
             self._end(strand)
 
     @staticmethod
-    def _end(strand: _Strand) -> None:
+    def _end(strand: Strand) -> None:
         # Once only: raised again on the way out, at the line of a `with`, it would keep the lock from being let go.
         if not strand.ended:
             strand.ended = True
             raise Abandoned
 
-    def _let_go(self, strand: _Strand) -> None:
+    def _let_go(self, strand: Strand) -> None:
         if strand is self._holder:
             self._holder = None
             self._moved.release()
 
     # In the thread that began the round
 
-    def _next(self) -> _Strand:
+    def _next(self) -> Strand:
         """Choose who runs, letting time pass when all who could run sleep."""
         still, before = 0, self._stances()
         while True:
@@ -201,7 +229,7 @@ class Baton:
             if still * GLANCE > PATIENCE:
                 raise Stuck(self._places())
 
-    def _chosen(self, ready: list[_Strand]) -> _Strand:
+    def _chosen(self, ready: list[Strand]) -> Strand:
         numbers = [self._strands.index(strand) for strand in ready]
         if self._in_turn:
             number = next((each for each in numbers if each > self._last), numbers[0])
@@ -210,7 +238,7 @@ class Baton:
         self._last = number
         return self._strands[number]
 
-    def _switch(self, strand: _Strand) -> None:
+    def _switch(self, strand: Strand) -> None:
         """Let one thread run until it hands over, ends, or waits for another one."""
         if strand.done:
             return
@@ -223,7 +251,7 @@ class Baton:
             stance = self._stance(strand)
             still = still + 1 if stance == before else 0
             before = stance
-            if still >= (STILL if _kernel(strand.thread, "wchan").startswith("futex") else OUTSIDE):
+            if still >= (STILL if kernel(strand.thread, "wchan").startswith("futex") else OUTSIDE):
                 with self._mutex:
                     if self._holder is strand:
                         strand.kept = self._worker.current, self._worker.recorder.sink
@@ -234,9 +262,9 @@ class Baton:
         return [None if strand.done else self._stance(strand) for strand in self._strands]
 
     @staticmethod
-    def _stance(strand: _Strand) -> Any:
+    def _stance(strand: Strand) -> Any:
         frame = sys._current_frames().get(strand.thread.ident)
-        if frame is None or _kernel(strand.thread, "stat").rpartition(") ")[2][:1] in ("R", "D"):
+        if frame is None or kernel(strand.thread, "stat").rpartition(") ")[2][:1] in ("R", "D"):
             # Under way, however long a busy machine lets it stand: never the same as before.
             return object()
         return id(frame), frame.f_lasti

@@ -115,7 +115,7 @@ class Execution:
     def _traced(self, run: Any, faulty: Callable[[], Any]) -> Any:
         """Run the body where it can be killed, seeing its lines when the schedule is about points."""
         worker = self.worker
-        lines = (worker.route.lines and self.disturbed) or bool(worker.faults.lines) or worker.baton is not None
+        lines = (worker.route.lines and self.disturbed) or bool(worker.faults.lines) or (worker.baton is not None and worker.baton.at_lines)
         self.trace = self._new_trace(self._line if lines else None)
         return self.trace.run(faulty)
 
@@ -163,16 +163,19 @@ class Execution:
         ends = waited + length
         window = self.stops_at - self.worker.clock.timestamp
         if length > window and not any(limit is not None and limit - waited <= window for limit in (soft, hard)):
-            self.worker.pass_time(max(window, 0.0))
+            self._pass(max(window, 0.0))
             self.stop()
         if soft is not None and not self.soft_struck and ends >= soft and (hard is None or soft <= hard):
             self.soft_struck = True
-            self.worker.pass_time(max(soft - waited, 0.0))
+            self._pass(max(soft - waited, 0.0))
             raise self.worker.queue.soft_limit(soft)
         if hard is not None and ends >= hard:
-            self.worker.pass_time(max(hard - waited, 0.0))
+            self._pass(max(hard - waited, 0.0))
             self.timed_out = hard
             self.kill(self.fault or f"its time limit of {hard:g} s struck", child=True)
+        self._pass(length)
+
+    def _pass(self, length: float) -> None:
         if self.worker.baton is None or not self.worker.baton.sleep(length):
             self.worker.pass_time(length)
 

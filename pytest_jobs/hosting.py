@@ -6,6 +6,7 @@ from typing import Any
 
 from pytest_jobs.baton import Baton
 from pytest_jobs.clock import Clock
+from pytest_jobs.crew import Crew
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
 from pytest_jobs.ledger import Entry, Ledger
@@ -72,6 +73,7 @@ class Hosting:
         self._extra: set[str] = set()
         self._again: list[Envelope] = []
         self.baton: Baton | None = None
+        self.crew: Crew | None = None
         self._unlimited: dict[str, str] = {}
         self._early: list[tuple[str, str, str, Mapping[str, None]]] = []
 
@@ -145,10 +147,12 @@ class Hosting:
     def unlimited(self, task: str, pool: str) -> None:
         self._unlimited.setdefault(task, pool)
 
-    def apply(self, work: Callable[[], None]) -> None:
-        """Run a delivery: at once, or with others in the threads of a pool."""
-        if self.baton is None or self.baton.running:
+    def apply(self, job_id: str, work: Callable[[], None]) -> None:
+        """Run a delivery: at once, or with others in the threads of a pool, or by one of several workers."""
+        if self.baton is None or self.baton.inside:
             work()
+        elif self.crew is not None:
+            self.crew.take_on(self.ledger.entries[job_id].queue, work)
         else:
             self.baton.add(work)
 

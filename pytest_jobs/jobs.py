@@ -1,6 +1,6 @@
 """What a test holds: publishing, running, time, faults, checks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -83,16 +83,20 @@ class Jobs(Faulty, Checking):
         """
         return self._worker.advance(delta)
 
-    def settle(self, limit: Delta = YEAR) -> JobList:
+    def settle(self, limit: Delta = YEAR, *, workers: Mapping[str, int] | None = None) -> JobList:
         """Jump from due time to due time until nothing is left.
+
+        With `workers` the jobs run side by side, as these workers would run them: a job takes the time that it sleeps
+        (`time.sleep`), and those behind it wait for a free child. Jobs of queues that no worker consumes stay.
 
         Args:
             limit: How much virtual time may pass, seconds or a `timedelta`.
+            workers: The number of children of each worker, by the queues it consumes: `{"urgent": 1, "urgent,bulk": 4}`.
 
         Raises:
             RunawayJobs: When something is still scheduled beyond the limit.
         """
-        return self._worker.settle(limit)
+        return self._worker.settle(limit) if workers is None else self._session.settle(limit, workers)
 
     def redeliver(self, job: Job) -> Job:
         """Deliver a job's message once more: original bytes, same id, marked as redelivered; run what is due.

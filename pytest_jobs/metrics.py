@@ -22,6 +22,7 @@ class Metrics:
         dead: How many jobs failed for good.
         lost: How many jobs were acknowledged or dropped without an outcome.
         retries: How many retries were published.
+        waited: The longest that a job of each queue waited, from when it could run to its first attempt, in seconds.
         runtime: The seconds of virtual time that each task's attempts took in all.
     """
 
@@ -33,6 +34,7 @@ class Metrics:
     lost: int
     retries: int
     runtime: Mapping[str, float]
+    waited: Mapping[str, float]
 
 
 def measured(ledger: Ledger, now: datetime) -> Metrics:
@@ -40,6 +42,7 @@ def measured(ledger: Ledger, now: datetime) -> Metrics:
     depth: Counter[str] = Counter()
     states: Counter[str] = Counter()
     runtime: dict[str, float] = {}
+    waited: dict[str, float] = {}
     waiting, oldest, retries = 0, 0.0, 0
     for entry in ledger.entries.values():
         states[ledger.state(entry, now)] += 1
@@ -51,10 +54,14 @@ def measured(ledger: Ledger, now: datetime) -> Metrics:
             else:
                 oldest = max(oldest, (now - max(entry.published_at, eta or entry.published_at)).total_seconds())
             depth[copy.envelope.queue] += max(copy.ready, 0)
+        if entry.attempts:
+            could = max(entry.published_at, entry.first.eta or entry.published_at)
+            wait = (entry.attempts[0].started_at - could).total_seconds()
+            waited[entry.queue] = max(waited.get(entry.queue, 0.0), wait)
         for attempt in entry.attempts:
             took = ((attempt.finished_at or now) - attempt.started_at).total_seconds()
             runtime[entry.name] = runtime.get(entry.name, 0.0) + took
     return Metrics(
         {queue: count for queue, count in depth.items() if count}, waiting, oldest, states["succeeded"],
-        states["failed"] + states["rejected"], states["lost"], retries, runtime,
+        states["failed"] + states["rejected"], states["lost"], retries, runtime, waited,
     )  # fmt: skip

@@ -50,6 +50,8 @@ def shutdown(session: "Session", how: Any) -> None:
     if how not in SHUTDOWNS:
         raise UsageError(f"jobs.shutdown was given {how!r}; allowed are {', '.join(SHUTDOWNS)}")
     worker = session.worker
+    if worker.crew is not None:
+        raise UsageError("jobs.shutdown was called while jobs.settle(workers=…) runs; shutdowns are for one worker")
     window = session.queue.soft_window(worker.current.entry.name if worker.current is not None else "") if how == "soft" else 0.0
     if window is None:
         raise UsageError("jobs.shutdown was given 'soft', which Celery knows from 5.5 on; allowed are warm, cold, kill")

@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_jobs import render
 from pytest_jobs.clock import Clock, seconds
+from pytest_jobs.crew import Crew
 from pytest_jobs.errors import UsageError
 from pytest_jobs.faults import Fault, Faults
 from pytest_jobs.ignore import Ignore
@@ -113,6 +114,15 @@ class Session:
         job_id = self.queue.publish(task, args, kwargs)
         self.worker.settle(self.settle_limit)
         return self.job(job_id)
+
+    def settle(self, limit: Any, workers: Any) -> JobList:
+        """Settle as several workers would."""
+        crew = Crew(workers)
+        deadly = next((fault for fault in self.faults.all if fault.kind in {"crash", "hang"}), None)
+        if deadly is not None:
+            raise UsageError(f"jobs.settle(workers=…) cannot run while {deadly.plan} is armed; kills are for one worker")
+        self.looking()
+        return self.worker.settle(limit, crew)
 
     def job(self, job_id: str) -> Job:
         """Return a job by its id."""

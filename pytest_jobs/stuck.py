@@ -10,7 +10,10 @@ from pytest_jobs.timeline import lines
 if TYPE_CHECKING:
     from pytest_jobs.hosting import Hosting
 
-__all__ = ["runaway", "why_never"]
+__all__ = ["MOST_KILLS", "is_poison", "runaway", "why_never"]
+
+MOST_KILLS = 100
+DEATHS = ("killed", "worker lost", "timed out")
 
 
 def runaway(worker: "Hosting", reason: str, job_id: str | None) -> RunawayJobs:
@@ -37,3 +40,11 @@ def why_never(worker: "Hosting", job: str) -> str:
         return f"a result was waited for, but no job {job} was ever published here: it would wait for ever"
     state = worker.ledger.state(entry, worker.clock.now)
     return f"the result of {entry.name} was waited for, but the job is {state} and nothing is left to run"
+
+
+def is_poison(entry: Entry | None) -> bool:
+    """Whether a job's last attempts all killed their worker, and nothing counts them."""
+    if entry is None or len(entry.attempts) < MOST_KILLS or entry.attempts[-1].outcome not in DEATHS:
+        return False
+    last = entry.attempts[-MOST_KILLS:]
+    return bool(entry.copies) and all(each.outcome in DEATHS and each.retries == last[0].retries for each in last)

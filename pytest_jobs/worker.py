@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pytest_jobs.clock import Clock, Delta, seconds
+from pytest_jobs.crew import Crew
 from pytest_jobs.errors import JobsWarning, UsageError, WouldWaitForever
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
@@ -16,14 +17,13 @@ from pytest_jobs.queues.base import Envelope, Queue
 from pytest_jobs.records import JobList
 from pytest_jobs.render_checks import hung, unlimited
 from pytest_jobs.schedules import Schedule
-from pytest_jobs.stuck import runaway, why_never
+from pytest_jobs.side_by_side import side_by_side
+from pytest_jobs.stuck import MOST_KILLS, is_poison, runaway, why_never
 
 __all__ = ["Worker"]
 __tracebackhide__ = True
 
 MOST_OF_ONE_JOB = 1_000
-MOST_KILLS = 100
-DEATHS = ("killed", "worker lost", "timed out")
 YEAR = timedelta(days=366)
 
 
@@ -69,12 +69,15 @@ class Worker(Hosting):
             self._run_ready(call)
         return self._ran(call)
 
-    def settle(self, limit: Delta) -> JobList:
-        """Jump from due time to due time until nothing is left."""
+    def settle(self, limit: Delta, crew: Crew | None = None) -> JobList:
+        """Jump from due time to due time until nothing is left; with a crew, side by side as its workers would."""
         until = self.clock.now + timedelta(seconds=seconds(limit, "jobs.settle"))
         with self._call() as call:
+            if crew is not None:
+                side_by_side(self, call, until, crew)
+                return self._ran(call)
             self._run_until(call, until)
-            due = self._next_due()
+            due = self.next_due()
             if due is not None:
                 raise runaway(self, f"something is still due at {due:%Y-%m-%d %H:%M:%S}, beyond the limit of settle", None)
         return self._ran(call)
@@ -86,7 +89,7 @@ class Worker(Hosting):
             while not ready():
                 if self._step(call):
                     continue
-                due = self._next_due()
+                due = self.next_due()
                 if due is not None and (until is None or due <= until):
                     self._move(due)
                 elif until is not None:
@@ -141,7 +144,7 @@ class Worker(Hosting):
     def _run_until(self, call: Call, until: datetime) -> None:
         while True:
             self._run_ready(call)
-            due = self._next_due()
+            due = self.next_due()
             if due is None or due > until:
                 return
             self._move(due)
@@ -157,22 +160,32 @@ class Worker(Hosting):
         if received is not None:
             self._carry_out(call, *received)
             return True
-        for item in [item for item in self._postponed if item[0] <= now]:
-            self._postponed.remove(item)
-            self.queue.put(item[1])
+        self._put_postponed(now)
         envelope = self.queue.pop()
         if envelope is None:
-            done = self._alive(lambda: self.queue.run_due(now))
-            self._follow_up()
-            return done
+            return self.run_due()
         if not call.accept(envelope):
             self.ledger.dropped(envelope)
             call.held.append(envelope)
             return True
-        self._deliver(call, envelope)
+        self.deliver(call, envelope)
         return True
 
-    def _deliver(self, call: Call, envelope: Envelope) -> None:
+    def _put_postponed(self, now: datetime) -> None:
+        for item in [item for item in self._postponed if item[0] <= now]:
+            self._postponed.remove(item)
+            self.queue.put(item[1])
+
+    def run_due(self) -> bool:
+        """Do what is due by its time; return whether there was anything."""
+        now = self.clock.now
+        self._put_postponed(now)
+        done = self._alive(lambda: self.queue.run_due(now))
+        self._follow_up()
+        return done
+
+    def deliver(self, call: Call, envelope: Envelope) -> None:
+        """Deliver a message that was popped, under the faults of deliveries."""
         struck = self.faults.on_delivery(envelope)
         if struck is not None:
             self._strike(struck.kind, struck, envelope)
@@ -181,7 +194,7 @@ class Worker(Hosting):
         if envelope.id in self.marked:
             self.marked.discard(envelope.id)
             envelope = self.queue.marked(envelope)
-        self._carry_out(call, envelope.id, lambda: self.queue.deliver(envelope, self.baton is not None))
+        self._carry_out(call, envelope.id, lambda: self.queue.deliver(envelope, self.baton is not None and self.crew is None))
 
     def _carry_out(self, call: Call, job_id: str, work: Callable[[], Any]) -> None:
         call.deliveries += 1
@@ -191,7 +204,7 @@ class Worker(Hosting):
         if seen > MOST_OF_ONE_JOB:
             raise runaway(self, f"{seen - 1:,} deliveries of one job in one call", job_id)
         self._alive(work)
-        if self._is_poison(job_id):
+        if is_poison(self.ledger.entries.get(job_id)):
             raise runaway(self, f"a poison message: it killed its worker {MOST_KILLS} times and came again each time", job_id)
         self._follow_up()
 
@@ -202,14 +215,6 @@ class Worker(Hosting):
         for again in self._again:
             self.queue.put(again, front=True)
         self._again.clear()
-
-    def _is_poison(self, job_id: str) -> bool:
-        """Whether a job's last attempts all killed their worker, and nothing counts them."""
-        entry = self.ledger.entries.get(job_id)
-        if entry is None or len(entry.attempts) < MOST_KILLS or entry.attempts[-1].outcome not in DEATHS:
-            return False
-        last = entry.attempts[-MOST_KILLS:]
-        return bool(entry.copies) and all(each.outcome in DEATHS and each.retries == last[0].retries for each in last)
 
     def _alive(self, work: Callable[[], Any]) -> bool:
         """Let the worker work; when a kill takes it down, let a fresh one follow."""
@@ -269,7 +274,8 @@ class Worker(Hosting):
                 self._postponed.append((due, envelope))
         self.ledger.note(self.clock.now, entry.id, 0, 0, f"{fault.plan} struck")
 
-    def _next_due(self) -> datetime | None:
+    def next_due(self) -> datetime | None:
+        """When something becomes due by its time."""
         due = [instant for instant, _ in self._postponed]
         ahead = self.queue.next_due()
         return min([*due, ahead] if ahead is not None else due, default=None)

@@ -1,6 +1,6 @@
 """What every queue adapter offers the worker, and what the worker offers the adapter."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,7 +84,7 @@ class Host(Protocol):
     def unlimited(self, task: str, pool: str) -> None:
         """A task has a time limit that its app's pool does not keep."""
 
-    def apply(self, work: Callable[[], None]) -> None:
+    def apply(self, job_id: str, work: Callable[[], None]) -> None:
         """Let the pool do the work of a delivery, which ends in `execute`."""
 
     def survived(self, error: BaseException) -> "Lost | None":
@@ -129,8 +129,8 @@ class Queue(Protocol):
     def names(self) -> list[str]:
         """Return every registered task name of project code."""
 
-    def pop(self) -> Envelope | None:
-        """Take the next ready message out of its queue."""
+    def pop(self, queues: Collection[str] | None = None) -> Envelope | None:
+        """Take the next ready message out of its queue, of any or of these."""
 
     def put(self, envelope: Envelope, *, front: bool = False) -> None:
         """Put a message (back) into its queue."""
@@ -180,8 +180,8 @@ class Queue(Protocol):
     def beat(self, period: timedelta, beats: int, fresh: bool, until: Callable[[datetime], Any]) -> None:
         """Run the app's beat schedule over so much virtual time; `fresh` begins without what earlier ones knew."""
 
-    def together(self, task: Any) -> AbstractContextManager[None]:
-        """Let jobs of a task run in threads of one worker meanwhile."""
+    def together(self, task: Any = None) -> AbstractContextManager[None]:
+        """Let jobs (of a task) run in threads of this process meanwhile."""
 
     def redis(self) -> Any:
         """Return a client of the in-process Redis server."""

@@ -1,6 +1,6 @@
 """Celery: every live app taken over, its real worker driven message by message."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -133,9 +133,9 @@ class CeleryQueue:
     def _default_app(self) -> Any:
         return self.app or _state.get_current_app()
 
-    def pop(self) -> Envelope | None:
+    def pop(self, queues: Collection[str] | None = None) -> Envelope | None:
         for server in list(self.takeover.servers.values()):
-            for queue in list(server.known):
+            for queue in [each for each in server.known if queues is None or each in queues]:
                 channel = self.takeover.courier(server)
                 try:
                     self.outage("consume")
@@ -227,8 +227,8 @@ class CeleryQueue:
             self._beats.clear()
         run_beats(self._beats, app, beats, period, self._now, until)
 
-    def together(self, task: Any) -> AbstractContextManager[None]:
-        return self.takeover.current(task.app)
+    def together(self, task: Any = None) -> AbstractContextManager[None]:
+        return self.takeover.current(task.app if task is not None else self._default_app())
 
     def soft_window(self, task: str) -> float | None:
         found = self.resolve(task) if task else None

@@ -92,7 +92,7 @@ class InProcessPool(BasePool):
             self.host.execute(args[1], request.get("retries") or 0, redelivered, tag, limits, run)
             flush()
 
-        self.host.apply(work)
+        self.host.apply(args[1], work)
 
     def _child_died(self, limit: float | None, error_callback: Any, timeout_callback: Any) -> Outcome:
         """Tell the parent that its child is gone, as billiard does: a hard time limit, or a lost process."""

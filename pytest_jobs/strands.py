@@ -1,0 +1,41 @@
+"""One thread that runs only while it holds the baton."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+__all__ = ["Strand", "kernel", "shut"]
+__tracebackhide__ = True
+
+
+def kernel(thread: threading.Thread, what: str) -> str:
+    """Return what Linux says of a thread, nothing elsewhere."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/{what}", encoding="ascii") as told:
+            return told.read()
+    except OSError:
+        return ""
+
+
+def shut() -> Any:
+    """Make a lock that is taken: unlike a semaphore it waits in real time while time is frozen."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+class Strand:
+    """One thread, and what belongs to it while it does not run."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.thread: Any = None
+        self.ident = 0
+        self.go = shut()
+        self.waits = True
+        self.done = False
+        self.ended = False
+        self.wakes: datetime | None = None
+        self.kept: tuple[Any, Any] = (None, None)
+        self.error: BaseException | None = None
