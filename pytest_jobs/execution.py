@@ -88,6 +88,8 @@ class Execution:
     def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the task's own body."""
         self.entered = True
+        # Celery then draws the waits at random, and may draw none.
+        self.entry.backs_off = bool(getattr(task, "retry_backoff", False))
         self.started = self.worker.clock.timestamp
 
         def faulty() -> Any:

@@ -40,7 +40,7 @@ class Entry:
     """What is known of one job; the mutable side of `records.Job`."""
 
     __slots__ = (
-        "attempts", "children", "copies", "delays", "deliveries", "duplicate", "error", "extra", "finished_at", "first",
+        "attempts", "backs_off", "children", "copies", "delays", "deliveries", "duplicate", "error", "extra", "finished_at", "first",
         "id", "injected", "last", "name", "parent", "payload", "published_at", "queue", "running", "settled", "state", "value",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Entry:
         self.attempts: list[Attempt] = []
         self.delays: list[float] = []
         self.injected: list[str] = []
+        self.backs_off = False
         self.copies: dict[str, Copy] = {}
         self.state: str | None = None
         self.value: Any = None

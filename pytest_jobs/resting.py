@@ -35,7 +35,8 @@ def _outcome(worker: "Worker", entry: "Entry", number: int, gave_up: bool) -> Ou
         (attempt.outcome, attempt.value if attempt.outcome == "succeeded" else repr(attempt.error)) for attempt in counted
     )
     extra = frozenset() if gave_up else frozenset(entry.extra)
-    return Outcome(entry.name, number, attempts, state, extra, tuple(entry.injected), tuple(entry.delays), died_of)
+    delays = () if entry.backs_off else tuple(entry.delays)
+    return Outcome(entry.name, number, attempts, state, extra, tuple(entry.injected), delays, died_of)
 
 
 def left_over(worker: "Worker") -> tuple[str, ...]:

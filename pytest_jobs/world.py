@@ -70,7 +70,7 @@ class Outcome:
         state: The job's state when everything was quiet.
         duplicates: Of those attempts, which (positions, from 0) were extra deliveries made by the schedule.
         injected: The `repr` of each error that the schedule raised in the job.
-        delays: The seconds each of its retries was told to wait.
+        delays: The seconds each of its retries was told to wait; empty when the library itself draws them.
         died_of: The `repr` of the error with which it failed instead of an injected one; empty when it did not.
     """
 

@@ -71,6 +71,16 @@ def charge(self, order):
     except ConnectionError as error:
         raise self.retry(exc=error, countdown=len(answer))
 """
+ALARM = """
+def charge(self, order):
+    try:
+        gateway.charge(order)
+    except ConnectionError as error:
+        if self.request.retries == self.max_retries:
+            with closing(connect()) as c, c: c.execute("UPDATE orders SET status = 'gave up' WHERE id = ?", (order,))
+            return "gave up"
+        raise self.retry(exc=error, countdown=60)
+"""
 CALL = """
 def charge(order):
     gateway.charge(order)
@@ -115,6 +125,20 @@ PAIRS = {
     "lost": Pair('"crash"', "charge is not idempotent at crash@3: lost: acknowledged before it ran, then kill… (+1 more)", sql(SET), sql(SET), options="shared=False", mended=LATE),
     "endless": Pair('"fail"', "charge is not idempotent at fail@1-: endless: 100 retries, no cap", RETRY.format(countdown=60, most=None), RETRY.format(countdown=60, most=5), GATEWAY, f"{BOUND}, max_retries=None"),
     "no delay": Pair('"fail"', "charge is not idempotent at fail@1-: no delay: 5 retries without a wait", RETRY.format(countdown=0, most=5), RETRY.format(countdown=60, most=5), GATEWAY, BOUND),
+    "no delay but by chance": Pair(
+        '"fail"', "charge is not idempotent at fail@1-: no delay: 3 retries without a wait", CALL, CALL, GATEWAY,
+        f"{LATE}, autoretry_for=(ConnectionError,), default_retry_delay=0",
+        f"{LATE}, autoretry_for=(ConnectionError,), retry_backoff=True, retry_backoff_max=0",
+    ),
+    "no cap but a year": Pair(
+        '"fail"', "charge is not idempotent at fail@1-: the test fails: RunawayJobs: charge doe…",
+        RETRY.format(countdown="60 * 3 ** self.request.retries", most=None),
+        RETRY.format(countdown="min(60 * 3 ** self.request.retries, 600)", most=5), GATEWAY, f"{BOUND}, max_retries=None",
+    ),
+    "endless, not its alarm": Pair(
+        '"fail"', "charge is not idempotent at fail@1-: endless: 100 retries, no cap",
+        RETRY.format(countdown=60, most=None), ALARM, GATEWAY, f"{BOUND}, max_retries=None", f"{BOUND}, max_retries=3",
+    ),
     "another error": Pair('"fail"', "charge is not idempotent at fail@1: another error: UnboundLocalError (+1 more)", UNKNOWN, RETRY.format(countdown=60, most=5), GATEWAY, BOUND),
     "lock": Pair(
         '"crash"', 'charge is not idempotent at crash@6: redis:lock:7: lock left behind (+1 more)',

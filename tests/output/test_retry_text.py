@@ -48,8 +48,8 @@ Fix:     https://pytest-jobs.readthedocs.io/failures#no-delay
 
 
 def test_one_retry_at_once_is_fine() -> None:
-    """A first retry without a wait, and waits after it, are no finding; nor is a single failure."""
-    for world in (after(4, 0.0, 60.0, 120.0), after(1, 0.0, 0.0)):
+    """A first retry without a wait, and waits after it, are no finding; nor are a few failures."""
+    for world in (after(4, 0.0, 60.0, 120.0), after(3, 0.0, 0.0), after(1, 0.0, 0.0, 0.0)):
         assert compare(World({}, outcomes=(DONE,)), world, Ignore([])).findings == ()
 
 
