@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pytest_jobs.errors import JobLost, JobNotFinished, JobsWarning, RunawayJobs, UsageError, WouldWaitForever
     from pytest_jobs.faults import Fault
     from pytest_jobs.jobs import Jobs, in_process_worker
+    from pytest_jobs.machine import JobMachine
     from pytest_jobs.records import Attempt, Effect, Job, JobList
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Job",
     "JobList",
     "JobLost",
+    "JobMachine",
     "JobNotFinished",
     "Jobs",
     "JobsWarning",
@@ -34,6 +36,7 @@ _HOMES = (
     ("errors", ("JobLost", "JobNotFinished", "JobsWarning", "RunawayJobs", "UsageError", "WouldWaitForever")),
     ("faults", ("Fault",)),
     ("jobs", ("Jobs", "in_process_worker")),
+    ("machine", ("JobMachine",)),
     ("records", ("Attempt", "Effect", "Job", "JobList")),
 )
 

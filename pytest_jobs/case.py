@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_jobs.examples import Examples
     from pytest_jobs.explore import Exploration, Run
     from pytest_jobs.jobs import Jobs
     from pytest_jobs.marked import Marked, Order
@@ -24,6 +25,7 @@ class Case:
         run: How it went, once it was brought to rest.
         found: What exploring it brought.
         late: That its time limit struck while it was explored, None when it did not.
+        examples: What exploring its examples brought, when Hypothesis generates them.
         told: Whether our own verdict failed it, with a timeline in its text.
         clone: Whether this is a run under a schedule, of which nothing is logged.
         calling: Whether its body runs.
@@ -37,6 +39,7 @@ class Case:
     run: "Run | None" = None
     found: "Exploration | None" = None
     late: "OutOfTime | None" = None
+    examples: "Examples | None" = None
     told: bool = False
     clone: bool = False
     calling: bool = False
@@ -49,8 +52,8 @@ def private(item: Any) -> dict[str, Any]:
     return {name: getattr(item, attribute) for name, attribute in names if hasattr(item, attribute)}
 
 
-def first_line(when: str, excinfo: Any) -> str:
+def first_line(when: str, error: BaseException) -> str:
     """Tell in one line why a phase of a test failed."""
-    text = (str(excinfo.value).strip() or excinfo.typename).splitlines()[0]
-    kind = "" if isinstance(excinfo.value, AssertionError) else f"{excinfo.typename}: "
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
     return f"{'' if when == 'call' else when + ' fails: '}{kind}{text}"

@@ -50,6 +50,37 @@ def frozen() -> bool:
     return bool(freezegun_api.freeze_factories)
 
 
+class RealTime:
+    """What Hypothesis has of the module `time` while time is frozen: its deadlines and budgets are about real time.
+
+    Attributes:
+        hidden: The seconds that it is not to see.
+    """
+
+    def __init__(self) -> None:
+        self.hidden = 0.0
+
+    def perf_counter(self) -> float:
+        """The seconds that passed for it."""
+        return float(freezegun_api.real_perf_counter()) - self.hidden
+
+    def monotonic(self) -> float:
+        """The seconds that passed for it."""
+        return float(freezegun_api.real_monotonic()) - self.hidden
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Let what happens meanwhile take no time."""
+        began = freezegun_api.real_perf_counter()
+        try:
+            yield
+        finally:
+            self.hidden += freezegun_api.real_perf_counter() - began
+
+
 class Clock:
     """The virtual clock of one world.
 
@@ -70,7 +101,8 @@ class Clock:
         self._plain = datetime.min
         self._own: Any = None
         self._threads: frozenset[int | None] = frozenset()
-        self._patched: list[tuple[Any, str]] = []
+        self._patched: list[tuple[Any, str, Any]] = []
+        self.unfrozen = RealTime()
         self.on_sleep: Callable[[float], None] = self.advance
         self.instants: list[float] = []
 
@@ -90,8 +122,8 @@ class Clock:
 
     def stop(self) -> None:
         """Let real time run again."""
-        for module, name in self._patched:
-            setattr(module, name, REAL_SLEEP)
+        for module, name, before in self._patched:
+            setattr(module, name, before)
         self._patched = []
         factories = freezegun_api.freeze_factories
         if self._own is None and factories and factories[-1] is self._factory and self._moved:
@@ -204,7 +236,7 @@ class Clock:
             self.on_sleep(seconds(length, "time.sleep"))
 
     def _patch_sleep(self) -> None:
-        """Replace `time.sleep` wherever a module holds it, as freezegun does with the clocks."""
+        """Replace `time.sleep` wherever a module holds it, as freezegun does with the clocks; leave Hypothesis its own."""
         sleep = self._sleep
         for key, module in list(sys.modules.items()):
             names = getattr(module, "__dict__", None)
@@ -213,7 +245,10 @@ class Clock:
             for name in _sleepers(key, id(module), len(names)):
                 if names.get(name) is REAL_SLEEP:
                     setattr(module, name, sleep)
-                    self._patched.append((module, name))
+                    self._patched.append((module, name, REAL_SLEEP))
+            if key.startswith("hypothesis.") and names.get("time") is time:
+                names["time"] = self.unfrozen
+                self._patched.append((module, "time", time))
 
 
 @cache

@@ -17,7 +17,7 @@ from pytest_jobs.timeline import lines
 if TYPE_CHECKING:
     from pytest_jobs.session import Session
 
-__all__ = ["Fresh", "fresh"]
+__all__ = ["Fresh", "forgive", "fresh"]
 __tracebackhide__ = True
 
 CONTAINERS = (list, dict, set, deque)
@@ -69,6 +69,11 @@ def fresh(session: "Session") -> Iterator[Fresh]:
         if sentence not in session.told:
             session.told.add(sentence)
             warnings.warn(JobsWarning(f"jobs.fresh could not put everything back: {sentence}"), stacklevel=3)
+
+
+def forgive(session: "Session") -> None:
+    """Demand of no fault that was armed in this block that it fires."""
+    session.faults.all = []
 
 
 def _put_back(session: "Session", probes: Sequence[object]) -> tuple[str, ...]:

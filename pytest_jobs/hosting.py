@@ -76,6 +76,9 @@ class Hosting:
         self.crew: Crew | None = None
         self._unlimited: dict[str, str] = {}
         self._early: list[tuple[str, str, str, Mapping[str, None]]] = []
+        self._acked: set[str] = set()
+        self.after_ack: list[Envelope] = []
+        self.beside = False
 
     def disturbs(self, entry: Entry) -> bool:
         """Whether the schedule is about this job."""
@@ -124,6 +127,8 @@ class Hosting:
         self.ledger.put(envelope)
 
     def fetched(self, envelope: Envelope) -> None:
+        if envelope.tag in self._acked:
+            self.after_ack.append(envelope)
         if self.ledger.fetched(envelope) is not None:
             self.deliveries.append(envelope)
             self._numbers[envelope.tag] = len(self.deliveries)
@@ -133,6 +138,8 @@ class Hosting:
         return self._numbers.get(tag, len(self.deliveries))
 
     def settled(self, tag: str, how: str) -> None:
+        if how == "acked":
+            self._acked.add(tag)
         self.ledger.settled(tag, how)
 
     def ended(self, job_id: str, state: str, error: BaseException | None) -> None:

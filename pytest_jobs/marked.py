@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha1
 from inspect import unwrap
 from shlex import quote
@@ -13,27 +13,24 @@ from pytest_jobs.clock import frozen
 from pytest_jobs.errors import RunawayJobs, UsageError
 from pytest_jobs.explore import Exploration, Run, judge
 from pytest_jobs.ignore import Ignore
-from pytest_jobs.injected import injected_failures
+from pytest_jobs.render_checks import left_out, not_overlapped, vacuous
 from pytest_jobs.resting import struck
 from pytest_jobs.schedules import AT_CALLS, ONCE, Schedule, kinds
 from pytest_jobs.timeline import lines
+from pytest_jobs.trial import run_again
 
 if TYPE_CHECKING:
     from pytest_jobs.case import Case
     from pytest_jobs.jobs import Jobs
     from pytest_jobs.options import Options
 
-__all__ = ["LEAKS", "Marked", "Order", "fail_at", "failing_run", "judged", "options_for", "remembered"]
+__all__ = ["LEAKS", "Marked", "Order", "bring_to_rest", "fail_at", "failing_run", "judged", "options_for", "remembered"]
 __tracebackhide__ = True
 
 LEAKS = (
     "The same test passed in its first undisturbed run: what one run leaves behind reaches the next. "
     "Make it in a function-scoped fixture, fresh for each run."
 )
-
-
-# Long enough for a lock of a failed attempt to have expired, as when a person runs the job again.
-RERUN_AFTER = timedelta(hours=1)
 
 
 class Order(NamedTuple):
@@ -135,7 +132,7 @@ def judged(case: "Case", item: Any, options: "Options") -> tuple[str, tuple[str,
     if found is not None:
         jobs._worker.wanted = found.subjects
     schedule = case.order.schedule if case.order is not None else ONCE
-    case.run = _bring_to_rest(jobs, schedule, item.name, marked.implied)
+    case.run = bring_to_rest(jobs, schedule, item.name, marked.implied)
     if marked.tasks and not {*marked.tasks} & {*case.run.tasks}:
         raise UsageError(
             f"{item.name} is marked idempotent for tasks={[*marked.tasks]!r}, but no job of them ran; "
@@ -150,7 +147,7 @@ def judged(case: "Case", item: Any, options: "Options") -> tuple[str, tuple[str,
     return failure, warned, said
 
 
-def _bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = False) -> Run:
+def bring_to_rest(jobs: "Jobs", schedule: Schedule, test: str, implied: bool = False) -> Run:
     """Settle what the test left, finish the schedule, read the world.
 
     Raises:
@@ -174,13 +171,8 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
     """Read the world at rest; a job that gave up with the injected error is run once more first, as people do."""
     session = jobs._session
     worker = session.worker
-    gave_up = injected_failures(worker.ledger) if schedule.has(*AT_CALLS) else ()
     worker.route.mend()
-    for job in gave_up:
-        jobs.advance(RERUN_AFTER)
-        worker.redeliver(worker.ledger.entries[job].last)
-    if gave_up:
-        jobs.settle()
+    gave_up = run_again(session) if schedule.has(*AT_CALLS) else ()
     world = session.world(worker.wanted, frozenset(gave_up))
     return Run(
         schedule=schedule,
@@ -215,18 +207,16 @@ def _verdict(
         implied: Whether no marker is there, but `--jobs-all`.
     """
     assert own.world is not None
-    left = f"{found.left_out} more schedule{'s were' if found.left_out > 1 else ' was'} not tried: the budget is {len(found.runs)}"
-    notes = [f"{left} (max_schedules)."] if found.left_out else []
+    notes = [left_out(found.left_out, len(found.runs))] if found.left_out else []
     said = [f"{node}: {note}" for note in notes]
-    warned = [f"{name} found nothing to do in {test}: it is vacuous, not passed" for name in found.vacuous if not found.all_kinds]
+    warned = [vacuous(name, test) for name in found.vacuous if not found.all_kinds]
     command = f"pytest {quote(node)}{' --jobs-all' if implied else ''} --jobs-schedule"
     judgement = judge(test, found, own.world, Ignore(ignore), lambda schedule: f"{command} {schedule}", notes)
     unused = [pattern for pattern in judgement.unused if pattern not in common]
     warned += [f"ignore={pattern!r} of {test} matched nothing" for pattern in unused]
     warned += [f"in {test}, {sentence}" for sentence in judgement.unseen]
     if found.closed:
-        places = "one point" if found.closed == 1 else f"{found.closed} points"
-        said.append(f"{node}: overlap was not tried at {places} inside an open transaction")
+        said.append(f"{node}: {not_overlapped(found.closed)}")
     if not judgement.failure and not implied and not any(
         run.world is not None and (run.world.effects or run.world.state) for run in (own, *found.runs)
     ):

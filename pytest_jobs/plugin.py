@@ -142,10 +142,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     except UsageError:
         marked = None
     if marked is not None and isinstance(item, pytest.Function) and not item.config.getoption("setuponly", False):
+        from pytest_jobs.examples import generated
         from pytest_jobs.rerun import OutOfTime, explored
 
         try:
-            _case(item).found = explored(item, item.config.stash[OPTIONS], marked, _case, _phase)
+            if generated(item) is None:
+                _case(item).found = explored(item, item.config.stash[OPTIONS], marked, _case, _phase)
         except OutOfTime as late:
             _case(item).late = late
     return (yield)
@@ -168,7 +170,8 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
         raise case.late.error
     case.calling = True
     try:
-        result = yield
+        with _examples(item):
+            result = yield
     except Exception as error:
         if case.found is not None and case.found.first is not None:
             from pytest_jobs.marked import LEAKS
@@ -182,6 +185,22 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
     elif case.clone:
         raise AssertionError(case.subtests[0])
     return result
+
+
+@contextmanager
+def _examples(item: pytest.Function) -> Iterator[None]:
+    """Let Hypothesis's examples of a marked test be explored one by one, in fresh worlds of the one that is open."""
+    case, marked = _case(item), _marked(item)
+    if marked is None or case.jobs is None:
+        yield
+        return
+    from pytest_jobs.examples import generated, replaced
+
+    if generated(item) is None:
+        yield
+        return
+    with replaced(item, case.jobs, marked, item.config.stash[OPTIONS]) as case.examples:
+        yield
 
 
 def _at_the_test(item: pytest.Function, check: Callable[[pytest.Function], None]) -> None:
@@ -211,7 +230,7 @@ def _judge(item: pytest.Function) -> None:
     from pytest_jobs import marked as judging
 
     options = item.config.stash[OPTIONS]
-    failure, warned, said = judging.judged(case, item, options)
+    failure, warned, said = case.examples.verdict() if case.examples else judging.judged(case, item, options)
     item.config.stash[SAID].extend(said)
     for text in warned:
         try:
@@ -232,6 +251,8 @@ def _warn(item: pytest.Item, text: str) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Print misuse as one sentence, and add the timeline to any failing test that used jobs."""
+    if call.excinfo is not None:
+        _explain(item, call.excinfo.value)
     report = yield
     if call.excinfo is None or not report.failed:
         return report
@@ -239,7 +260,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.when == "setup" and isinstance(call.excinfo.value, UsageError):
         report.longrepr = f"UsageError: {call.excinfo.value}"
     elif call.when == "call" and case.calling:
-        case.subtests.append(first_line("call", call.excinfo))
+        case.subtests.append(first_line("call", call.excinfo.value))
         if case.clone:
             report.outcome = "passed"
     elif call.when == "call" and case.jobs is not None and not case.told:
@@ -249,6 +270,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if told:
             report.sections.append(("jobs timeline", "\n".join(told)))
     return report
+
+
+def _explain(item: pytest.Item, error: BaseException) -> None:
+    """Say what a health check of Hypothesis means for the fixture `jobs`."""
+    if type(error).__name__ == "FailedHealthCheck" and "function-scoped fixture 'jobs'" in str(error):
+        from pytest_jobs.render_checks import shared_fixture
+
+        error.add_note(shared_fixture(_marked(item) is not None))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -8,10 +8,16 @@ from typing import Any, Self, SupportsIndex, TypeVar, overload
 from pytest_jobs.errors import JobLost, JobNotFinished, UsageError
 from pytest_jobs.losses import why_lost
 
-__all__ = ["Attempt", "Delays", "Effect", "Job", "JobList"]
+__all__ = ["Attempt", "Delays", "Effect", "Job", "JobList", "called"]
 
 T = TypeVar("T")
 OPEN_STATES = frozenset({"pending", "scheduled", "running", "retrying"})
+
+
+def called(name: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+    """Write a call as Python does: `charge(7, cents=500)`."""
+    given = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
+    return f"{name}({', '.join(given)})"
 
 
 class _Listed(tuple[T, ...]):
@@ -191,9 +197,8 @@ class Job:
         return hash(self.id)
 
     def __repr__(self) -> str:
-        given = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
         tries = f", {len(self.attempts)} attempts" if len(self.attempts) > 1 else ""
-        return f"<Job {self.name}({', '.join(given)}): {self.state}{tries}>"
+        return f"<Job {called(self.name, self.args, self.kwargs)}: {self.state}{tries}>"
 
 
 class JobList(_Listed[Job]):

@@ -35,6 +35,7 @@ class Failure:
         replay: The command that runs it again.
         notes: What was not tried, a sentence each.
         also: The ids of further schedules at which the same was found.
+        head: How the first line begins, empty for the marker's way.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Failure:
     replay: str = ""
     notes: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    head: str = ""
 
 
 class Unfired(Protocol):
@@ -67,7 +69,7 @@ def failure(f: Failure) -> str:
     worst = distinct[0]
     more = len(distinct) - 1
     plain = replace(worst, subject="result") if worst.subject == f"result of {short(f.task)}" else worst
-    blocks = [_first_line(f"{short(f.task)} is not idempotent at {f.schedule}: ", plain, more)]
+    blocks = [_first_line(f.head or f"{short(f.task)} is not idempotent at {f.schedule}: ", plain, more)]
     evidence = [line for finding in distinct for line in _evidence(finding, alone=not more)]
     shown = evidence_table(evidence[:INLINE_EVIDENCE])
     shown += [f" {sentence}" for finding in distinct if (sentence := _told(finding)) and sentence not in blocks[0]]

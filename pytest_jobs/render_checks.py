@@ -9,8 +9,8 @@ from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence
 
 __all__ = [
-    "breaks", "deadlocks", "delays", "dropped", "grows", "herd", "hung", "no_herd", "not_struck", "out_of_time", "outage",
-    "unlimited", "varies",
+    "breaks", "deadlocks", "delays", "dropped", "grows", "herd", "hung", "left_out", "no_herd", "not_overlapped", "not_struck",
+    "out_of_time", "outage", "shared_fixture", "unlimited", "vacuous", "varies",
 ]  # fmt: skip
 
 
@@ -44,6 +44,31 @@ def out_of_time(schedule: str) -> str:
     """Say in which run of a test its time limit struck."""
     run = "its undisturbed run" if schedule == "once" else f"its run under {schedule}"
     return f"The limit covers every run of a marked test; it struck in {run}. Fewer schedules: max_schedules."
+
+
+def left_out(count: int, budget: int) -> str:
+    """Say how many schedules the budget cut."""
+    more = f"{count} more schedule{'s were' if count > 1 else ' was'}"
+    return f"{more} not tried: the budget is {budget} (max_schedules)."
+
+
+def vacuous(kind: str, test: str) -> str:
+    """Say that a kind of schedules proved nothing."""
+    return f"{kind} found nothing to do in {test}: it is vacuous, not passed"
+
+
+def not_overlapped(points: int) -> str:
+    """Say where overlaps were not tried."""
+    places = "one point" if points == 1 else f"{points} points"
+    return f"overlap was not tried at {places} inside an open transaction"
+
+
+def shared_fixture(marked: bool) -> str:
+    """Say what to do about Hypothesis's check of function-scoped fixtures, when it is about `jobs`."""
+    allow = "@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])"
+    if marked:
+        return f"pytest-jobs gives each example of a marked test a fresh world: leave jobs out of the parameters, or allow it with {allow}"
+    return f"pytest-jobs opens jobs once for all examples: let each begin anew in `with jobs.fresh():`, and allow that with {allow}"
 
 
 def outage(what: str) -> str:

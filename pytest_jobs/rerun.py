@@ -112,7 +112,7 @@ def _run_again(item: Any, order: Order, case_of: CaseOf, call: Call) -> Run:
         if failed or info.excinfo is None or report.passed:
             continue
         if report.failed or hasattr(report, "wasxfail"):
-            failed = first_line(when, info.excinfo)
+            failed = first_line(when, info.excinfo.value)
         else:
             failed = f"skipped: {info.excinfo.value}"
         if when != "teardown":

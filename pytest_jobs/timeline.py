@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pytest_jobs.ledger import Entry, Event
-from pytest_jobs.records import Attempt
+from pytest_jobs.records import Attempt, called
 from pytest_jobs.render import timeline_line
 
 if TYPE_CHECKING:
@@ -49,5 +49,4 @@ def _by_fault(attempt: Attempt) -> list[str]:
 
 def _call(worker: "Hosting", entry: Entry) -> str:
     job = worker.ledger.job(entry, worker.clock.now)
-    given = [*map(repr, job.args), *(f"{name}={value!r}" for name, value in job.kwargs.items())]
-    return f"{entry.name.rpartition('.')[2]}({', '.join(given)})"
+    return called(entry.name.rpartition(".")[2], job.args, job.kwargs)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.errors import UsageError
+from pytest_jobs.injected import injected_failures
 from pytest_jobs.records import Job
 from pytest_jobs.render_checks import not_struck
 from pytest_jobs.route import Route
@@ -12,8 +13,11 @@ from pytest_jobs.schedules import AT_POINTS, Schedule, parse
 if TYPE_CHECKING:
     from pytest_jobs.session import Session
 
-__all__ = ["deliver"]
+__all__ = ["deliver", "run_again"]
 __tracebackhide__ = True
+
+# Long enough for a lock of a failed attempt to have expired, as when a person runs the job again.
+RERUN_AFTER = 3600.0
 
 
 def deliver(
@@ -50,3 +54,15 @@ def deliver(
         missed = [str(step) for step in route.untouched]
         raise AssertionError(not_struck(job.name, str(schedule), missed, route.reached, route.calls))
     return job
+
+
+def run_again(session: "Session") -> tuple[str, ...]:
+    """Run once more, as people do, the jobs that gave up with an injected error; return their ids."""
+    worker = session.worker
+    gave_up = injected_failures(worker.ledger)
+    for job in gave_up:
+        worker.advance(RERUN_AFTER)
+        worker.redeliver(worker.ledger.entries[job].last)
+    if gave_up:
+        worker.settle(session.settle_limit)
+    return gave_up

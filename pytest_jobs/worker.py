@@ -105,8 +105,12 @@ class Worker(Hosting):
 
     def redeliver(self, envelope: Envelope) -> None:
         """Deliver a message once more and run what is due."""
-        self.queue.put(self._another(envelope), front=True)
+        self.again(envelope)
         self.drain()
+
+    def again(self, envelope: Envelope) -> None:
+        """Put another copy of a message before all others."""
+        self.queue.put(self._another(envelope), front=True)
 
     def slept(self, length: float) -> None:
         """Let `time.sleep` pass: in a task only time, in test code what becomes due runs too."""
@@ -251,8 +255,10 @@ class Worker(Hosting):
         return execution if isinstance(execution, Execution) else None
 
     def overlap(self, execution: Execution) -> None:
-        copy = self._another(execution.envelope)
-        self.ledger.put(copy)
+        copy = self.queue.pop() if self.beside else None
+        if copy is None:
+            copy = self._another(execution.envelope)
+            self.ledger.put(copy)
         with self.recorder.nesting(), self._call(nested=True):
             self.current, kept = None, self.current
             try:

@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
+import pydantic
 import pytest
 from celery import Celery
 from hypothesis import find, given, settings
@@ -136,8 +137,6 @@ def test_arguments_by_name(shop):
 
 def test_a_model_is_sent_as_plain_data(shop):
     """As the publisher of a pydantic task does."""
-    pydantic = pytest.importorskip("pydantic")
-
     class Order(pydantic.BaseModel):
         number: Annotated[int, pydantic.Field(gt=2)]
         day: date
