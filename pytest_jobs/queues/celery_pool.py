@@ -62,7 +62,7 @@ class InProcessPool(BasePool):
 
         def run() -> Outcome:
             accept_callback(os.getpid(), 0.0)
-            # Up to Celery 5.6 acks wait for the loop; an early ack must have left before the body begins.
+            # Up to Celery 5.6 acks wait for the loop; an early ack must have left before the body begins, a late one with it.
             flush()
             try:
                 with self.worker.current():
@@ -70,6 +70,7 @@ class InProcessPool(BasePool):
             except (Exception, SystemExit):  # noqa: BLE001 - whatever a task raises is its outcome
                 info = ExceptionInfo()
                 error_callback(info)
+                flush()
                 return _outcome(info.exception)
             except BaseException as error:
                 lost = self.host.survived(error)
@@ -79,6 +80,7 @@ class InProcessPool(BasePool):
                 flush()
                 return outcome
             callback(result)
+            flush()
             failed, value, _runtime = result
             return _outcome(value.exception) if failed else Outcome("succeeded")
 
@@ -90,7 +92,6 @@ class InProcessPool(BasePool):
 
         def work() -> None:
             self.host.execute(args[1], request.get("retries") or 0, redelivered, tag, limits, run)
-            flush()
 
         self.host.apply(args[1], work)
 

@@ -47,7 +47,7 @@ class RedisChannel(Hooked, kombu_redis.Channel):
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         key, raw = self._key(queue, message), dumps(message)
-        if self._expires or kwargs:
+        if getattr(self, "_expires", None) or kwargs:
             super()._put(queue, message, **kwargs)
         else:
             self._create_client().lpush(key, raw)

@@ -56,3 +56,29 @@ CANVAS = (
     Scenario("chord whose header expired", (Chord((Job("a"), Job("b", options={"expired": 60})), BODY),), "a0",
              {"b": "REVOKED", "z": "FAILURE"}, on=("redis",)),
 )
+
+A2 = Job("a", twice=True)
+B2 = Job("b", twice=True)
+M = Job("m", takes=True)
+DOUBLED = (
+    Scenario("first step of a chain comes twice", (Chain((A2, Job("b"), Job("c"))),), "a0 a0 b0 b0 c0 c0", {"c": "SUCCESS"},
+             any_order=True),
+    Scenario("member of a group comes twice", (Group((A2, Job("b"))),), "a0 a0 b0", _all("SUCCESS", "ab"), any_order=True),
+    Scenario("part of a header comes twice", (Chord((A2, Job("b")), BODY),), "a0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH),
+    Scenario("last part of a header comes twice", (Chord((Job("a"), B2), BODY),), "a0 b0 b0 z0", {"z": "SUCCESS"}, values=BOTH,
+             any_order=True),
+    Scenario("whole header comes twice", (Chord((A2, B2), BODY),), "a0 a0 b0 b0 z0", {"z": "SUCCESS"}, values=BOTH, any_order=True),
+    Scenario("failing part of a header comes twice",
+             (Chord((Job("a", ("fail",), twice=True), Job("b")), Job("z", takes=True, link_error=Job("e"))),), "a0 a0 b0 e0",
+             {"z": "FAILURE"}, any_order=True),
+    Scenario("part of a header comes twice, fails the second time", (Chord((Job("a", ("ok", "fail"), twice=True), Job("b")), BODY),),
+             "a0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH, any_order=True),
+    Scenario("part of an inner header comes twice", (Chord((Chord((A2, Job("b")), M), Job("c")), BODY),), "a0 a0 b0 c0 m0 z0",
+             {"z": "SUCCESS"}, values={"m": (["a0", "b0"],), "z": (["m0", "c0"],)}, any_order=True),
+    # Without counters in the backend a chord is polled for, twice here.
+    Scenario("step before a chord comes twice", (Chain((A2, Chord((Job("b"), Job("c")), BODY))),), "a0 a0 b0 b0 c0 c0 z0",
+             {"z": "SUCCESS"}, amqp={"runs": "a0 a0 b0 b0 c0 c0 z0 z0"}, any_order=True),
+    Scenario("failing job with a link_error comes twice", (Job("a", ("fail",), link_error=Job("e"), twice=True),), "a0 a0 e0 e0",
+             {"a": "FAILURE"}, any_order=True),
+    Scenario("linked job comes twice", (Job("a", link=Job("b"), twice=True),), "a0 a0 b0 b0", {"a": "SUCCESS"}, any_order=True),
+)

@@ -1,6 +1,7 @@
 """What a scenario is made of, as values; and how it is published."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,8 @@ CELERY = tuple(int(part) for part in celery.__version__.split(".")[:2])
 class Job:
     """One message: what each of its runs does, the last entry again for every further run.
 
+    One that is published by the test, as the first of a chain or a part of a header is, can lie in its queue `twice`.
+
     A run is steps separated by spaces (see `differential_tasks.do`); what follows `then` happens in `on_success`.
     """
 
@@ -25,6 +28,7 @@ class Job:
     link: "Job | None" = None
     link_error: "Job | None" = None
     takes: bool = False
+    twice: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,25 @@ def publish(app: Any, scenario: Scenario) -> None:
         elif isinstance(node, RevokeStamped):
             app.control.revoke_by_stamped_headers(dict(node.headers))
         else:
-            signature(app, scenario, node).apply_async()
+            with _doubling(app, {scenario.id_of(job.label) for job in _jobs(node) if job.twice}):
+                signature(app, scenario, node).apply_async()
+
+
+@contextmanager
+def _doubling(app: Any, ids: Collection[str]) -> Iterator[None]:
+    """Send the messages with these ids twice."""
+    send = app.amqp.send_task_message
+
+    def sending(producer: Any, name: str, message: Any, **options: Any) -> Any:
+        if message.headers["id"] in ids:
+            send(producer, name, message, **options)
+        return send(producer, name, message, **options)
+
+    vars(app.amqp)["send_task_message"] = sending
+    try:
+        yield
+    finally:
+        vars(app.amqp)["send_task_message"] = send
 
 
 def signature(app: Any, scenario: Scenario, node: Any) -> Any:
