@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_jobs.errors import UsageError
@@ -358,6 +358,7 @@ class TestMadeUpIds:
 
         assert not judged(state([0, 1, 2]), state([2, 0, 1])).findings
 
+    @settings(deadline=None)
     @given(st.randoms(use_true_random=False), st.integers(1, 12), st.integers(0, 15))
     def test_shuffled_and_renamed_worlds_are_equal_and_one_change_is_found(
         self, chance: random.Random, users: int, orders: int
