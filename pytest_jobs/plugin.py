@@ -150,7 +150,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
                 _case(item).found = explored(item, item.config.stash[OPTIONS], marked, _case, _phase)
         except OutOfTime as late:
             _case(item).late = late
-    return (yield)
+    try:
+        return (yield)
+    finally:
+        if CASE in item.stash:  # its world would live as long as the item: to the end of the session
+            del item.stash[CASE]
 
 
 def _phase(run: Callable[[], Any], when: Any) -> pytest.CallInfo[Any]:

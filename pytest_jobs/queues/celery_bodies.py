@@ -43,7 +43,7 @@ class Bodies:
                 setattr(task, name, body)
             else:
                 delattr(task, name)
-            task.__trace__ = None
+            vars(task).pop("__trace__", None)
             vars(task).pop("override_max_retries", None)
         self.led.clear()
 

@@ -18,6 +18,16 @@ __tracebackhide__ = True
 KEY = "task_always_eager"
 
 
+class _Off(int):
+    """False, told apart from what anybody else writes into the configuration."""
+
+    def __repr__(self) -> str:
+        return "False"
+
+
+OFF = _Off(0)
+
+
 class Eager:
     """Owns the apps that were eager: switches that off, and runs what test code publishes inline."""
 
@@ -49,17 +59,19 @@ class Eager:
         """Switch an app's eager mode off; tell whether it was on."""
         if id(app) in self._apps:
             if app.conf.get(KEY):
-                app.conf[KEY] = False
+                app.conf[KEY] = OFF
             return True
         if not app.configured or not app.conf.get(KEY):
             return False
         changes = app.conf.changes
         self._apps[id(app)] = (app, KEY in changes, changes.get(KEY))
-        app.conf[KEY] = False
+        app.conf[KEY] = OFF
         return True
 
     def _restore(self) -> None:
         for app, own, value in self._apps.values():
+            if app.conf.changes.get(KEY) is not OFF:
+                continue  # somebody put it back since
             if own:
                 app.conf[KEY] = value
             else:

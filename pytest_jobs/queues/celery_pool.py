@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.app.task import Task
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry
+from kombu.exceptions import EncodeError
 
 from pytest_jobs.queues.base import Host, Outcome
 from pytest_jobs.queues.celery_limits import kept_limits
@@ -67,9 +69,11 @@ class InProcessPool(BasePool):
             try:
                 with self.worker.current():
                     result = target(*args, app=self.app)
-            except (Exception, SystemExit):  # noqa: BLE001 - whatever a task raises is its outcome
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a task raises is its outcome
                 info = ExceptionInfo()
-                error_callback(info)
+                # Up to Celery 5.6 no serializer takes SystemExit: as billiard does, what the callback raises goes no further.
+                with suppress(EncodeError) if isinstance(error, SystemExit) else nullcontext():
+                    error_callback(info)
                 flush()
                 return _outcome(info.exception)
             except BaseException as error:

@@ -119,6 +119,11 @@ class _MemoryTransport(virtual.Transport):
 class _RedisTransport(kombu_redis.Transport):
     server: RedisServer
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Nothing here is ever polled for; its descriptor would stay open.
+        self.cycle.poller.close()
+
 
 def transport_class(server: Server, hooks: Hooks) -> type[Any]:
     """Make the kombu transport class whose every connection reaches `server` and nothing else."""

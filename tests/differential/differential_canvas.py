@@ -59,22 +59,29 @@ CANVAS = (
 
 A2 = Job("a", twice=True)
 B2 = Job("b", twice=True)
+# Before 5.7 Redis results count parts, not tasks: a part that comes twice takes the place of its sibling.
+DISPLACED = {"older": {(5, 7): {"values": {"z": (["a0", "a1"],)}}}, "amqp": {"values": BOTH}}
+INNER = {"m": (["a0", "b0"],), "z": (["m0", "c0"],)}
 M = Job("m", takes=True)
 DOUBLED = (
     Scenario("first step of a chain comes twice", (Chain((A2, Job("b"), Job("c"))),), "a0 a0 b0 b0 c0 c0", {"c": "SUCCESS"},
              any_order=True),
     Scenario("member of a group comes twice", (Group((A2, Job("b"))),), "a0 a0 b0", _all("SUCCESS", "ab"), any_order=True),
-    Scenario("part of a header comes twice", (Chord((A2, Job("b")), BODY),), "a0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH),
+    Scenario("part of a header comes twice", (Chord((A2, Job("b")), BODY),), "a0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH, **DISPLACED),
     Scenario("last part of a header comes twice", (Chord((Job("a"), B2), BODY),), "a0 b0 b0 z0", {"z": "SUCCESS"}, values=BOTH,
              any_order=True),
-    Scenario("whole header comes twice", (Chord((A2, B2), BODY),), "a0 a0 b0 b0 z0", {"z": "SUCCESS"}, values=BOTH, any_order=True),
+    Scenario("whole header comes twice", (Chord((A2, B2), BODY),), "a0 a0 b0 b0 z0", {"z": "SUCCESS"}, values=BOTH, any_order=True,
+             **DISPLACED),
     Scenario("failing part of a header comes twice",
              (Chord((Job("a", ("fail",), twice=True), Job("b")), Job("z", takes=True, link_error=Job("e"))),), "a0 a0 b0 e0",
              {"z": "FAILURE"}, any_order=True),
     Scenario("part of a header comes twice, fails the second time", (Chord((Job("a", ("ok", "fail"), twice=True), Job("b")), BODY),),
-             "a0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH, any_order=True),
+             "a0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH, any_order=True,
+             older={(5, 7): {"runs": "a0 a0 b0", "states": {"z": "FAILURE"}, "values": {}}},
+             amqp={"runs": "a0 a0 b0 z0", "states": {"z": "SUCCESS"}, "values": BOTH}),
     Scenario("part of an inner header comes twice", (Chord((Chord((A2, Job("b")), M), Job("c")), BODY),), "a0 a0 b0 c0 m0 z0",
-             {"z": "SUCCESS"}, values={"m": (["a0", "b0"],), "z": (["m0", "c0"],)}, any_order=True),
+             {"z": "SUCCESS"}, values=INNER, any_order=True,
+             older={(5, 7): {"values": {"m": (["a0", "a1"],), "z": (["m0", "c0"],)}}}, amqp={"values": INNER}),
     # Without counters in the backend a chord is polled for, twice here.
     Scenario("step before a chord comes twice", (Chain((A2, Chord((Job("b"), Job("c")), BODY))),), "a0 a0 b0 b0 c0 c0 z0",
              {"z": "SUCCESS"}, amqp={"runs": "a0 a0 b0 b0 c0 c0 z0 z0"}, any_order=True),

@@ -126,10 +126,10 @@ class Scenario:
     def expected(self, broker: str, *, really: bool = False) -> Outcome:
         """Return what must come of it on this broker and this version of Celery, on a real worker or on ours."""
         told = {name: getattr(self, name) for name in ("runs", "states", "delays", "values", "left", "dead")}
-        told |= self.amqp if broker == "rabbitmq" else {}
         for version in sorted(self.older, reverse=True):
             if version > CELERY:
                 told |= self.older[version]
+        told |= self.amqp if broker == "rabbitmq" else {}
         told |= {} if really else self.ours
         return Outcome(**(told | {"runs": self.ordered(told["runs"].split())}))
 
