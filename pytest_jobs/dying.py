@@ -6,6 +6,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 __all__ = ["Killed", "lets_go", "places", "waiting_exits"]
+__tracebackhide__ = True
 
 
 class Killed(BaseException):

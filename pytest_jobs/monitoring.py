@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_jobs.points import Watch
 
 __all__ = ["Monitoring", "free_tool"]
+__tracebackhide__ = True
 
 # Free by convention first, then the profiler's, the optimiser's and the debugger's; never coverage's.
 TOOLS = (4, 3, 2, 5, 0)

@@ -15,6 +15,7 @@ from pytest_jobs.source import Source
 from pytest_jobs.threads import Followed, stop_threads
 
 __all__ = ["Killed", "Trace", "Watch"]
+__tracebackhide__ = True
 
 T = TypeVar("T")
 OnLine = Callable[[str, int], None]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_jobs.points import Trace, Watch
 
 __all__ = ["Followed", "stop_threads"]
+__tracebackhide__ = True
 
 GRACE = 0.05  # seconds of real time for the threads of a dead task to come to their end
 TRIES = 10

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_jobs.points import Watch
 
 __all__ = ["Tracing"]
+__tracebackhide__ = True
 
 MODULE = "<module>"
 
