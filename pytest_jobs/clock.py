@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 from freezegun import api as freezegun_api
 from freezegun.api import freeze_time
@@ -111,7 +112,8 @@ class Clock:
         if not freezegun_api.freeze_factories:
             start = self._start or freezegun_api.real_datetime.now(UTC).replace(microsecond=0)
             self._freezer = freeze_time(_naive(start), real_asyncio=True, ignore=["_pytest.timing"])
-            self._own = self._freezer.start()
+            with _quick_start():
+                self._own = self._freezer.start()
         elif self._start is not None:
             freezegun_api.freeze_factories[-1].move_to(_naive(self._start))
         self._factory = freezegun_api.freeze_factories[-1]
@@ -256,3 +258,25 @@ def _sleepers(module: str, identity: int, size: int) -> tuple[str, ...]:
     """Find the names under which a module holds `time.sleep`; looked for again only when its number of names changed."""
     names = getattr(sys.modules.get(module), "__dict__", {})
     return tuple(name for name, value in list(names.items()) if value is REAL_SLEEP)
+
+
+@contextmanager
+def _quick_start() -> Iterator[None]:
+    """Let freezegun look for clocks only where a module's number of names has changed: it lists all names of all modules."""
+    find = getattr(freezegun_api, "_get_cached_module_attributes", None)
+    if find is None:
+        yield
+        return
+
+    def found(module: Any) -> Any:
+        name, names = module.__name__, getattr(module, "__dict__", ())
+        return _clocks(name, id(module), len(names), find) if sys.modules.get(name) is module else find(module)
+
+    with patch.object(freezegun_api, "_get_cached_module_attributes", found):
+        yield
+
+
+@cache
+def _clocks(module: str, identity: int, size: int, find: Callable[[Any], Any]) -> Any:
+    """Find the names under which a module holds a clock, as freezegun does."""
+    return find(sys.modules[module])
