@@ -65,12 +65,12 @@ class Services:
     # Mail
 
     def _send(self, original: Any) -> Any:
-        def send(message: Any, fail_silently: bool = False) -> Any:
+        def send(message: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._recorder.active or not message.recipients():
-                return original(message, fail_silently)
-            silent = fail_silently or getattr(message.connection, "fail_silently", False)
+                return original(message, *args, **kwargs)
+            silent = (args or [kwargs.get("fail_silently")])[0] or _own(_own(message, "connection"), "fail_silently")
             with self._recorder.doing(_mail(message), None if silent else _disconnected):
-                return original(message, fail_silently)
+                return original(message, *args, **kwargs)
 
         return send
 
@@ -80,7 +80,7 @@ class Services:
                 return original(backend, email_messages)
             sent = 0
             for message in email_messages:
-                with self._recorder.doing(_mail(message), None if backend.fail_silently else _disconnected):
+                with self._recorder.doing(_mail(message), None if _own(backend, "fail_silently") else _disconnected):
                     sent += original(backend, [message]) or 0
             return sent
 
@@ -112,6 +112,12 @@ class Services:
         subject = f"{place}{key}" if version is None else f"{place}{key}:v{version}"
         self.written.setdefault(subject, (cache, key, version, not removes))
         return subject
+
+
+def _own(owner: Any, name: str) -> Any:
+    """Return an attribute that Django 6.1 keeps under a private name, and warns of under the old one."""
+    held = getattr(owner, "__dict__", {})
+    return held.get(name, held.get(f"_{name}"))
 
 
 def _keys(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:

@@ -30,7 +30,7 @@ FOUND = {
     },
     "httpx_shop": {
         "request": "charge is not idempotent at reply-lost@1: POST …/charges 1 -> 2 requests",
-        "lock": "dispatch is not idempotent at crash@5: http:PUT …/7 1 entry -> 0 entries (+1 more)",
+        "lock": "dispatch is not idempotent at crash@5: redis:lock:7: lock left behind (+1 more)",
         "race": "claim is not idempotent at overlap@3: redis:claims '1' -> '2'",
         "resource": "book is not idempotent at twice: http:PUT …/2 0 entries -> 1 entry",
         "message": "tell is not idempotent at twice: POST https://…/messages 1 -> 2 requests",

@@ -154,8 +154,8 @@ def in_a_block_without_savepoint():
 
 
 def in_bulk():
-    Order.objects.bulk_create([Order(cents=1)], batch_size=1)
-    Order.objects.filter(cents=1).delete()
+    Order.objects.bulk_create([Order(cents=1), Order(cents=3)], batch_size=1)
+    Order.objects.filter(cents__in=[1, 3]).delete()
     Order.objects.bulk_create([Order(cents=1), Order(cents=2)], batch_size=1)
 
 
@@ -222,7 +222,7 @@ def test_a_transient_error(task, label, place, any_db, probe, recorder):
     recorder.sink = None
     took_effect = place == "after" and (label == "COMMIT" or task is in_autocommit)
     found = list(Order.objects.values_list("cents", flat=True))
-    assert found == ([1] if task is in_autocommit else [1, 2] if task in BLOCKS else [1]) * took_effect
+    assert found == ([1] if task is in_autocommit else [1, 2] if task in BLOCKS else [1, 3]) * took_effect
     Order.objects.all().delete()
     recorder.sink = sink = Sink()
     task()
@@ -241,7 +241,7 @@ def test_a_kill_rolls_back(task, label, place, any_db, probe, recorder):
     probe.forget()
     recorder.sink = None
     committed = place == "after" and label == "COMMIT"
-    assert list(Order.objects.values_list("cents", flat=True)) == ([1, 2] if task in BLOCKS else [1]) * committed
+    assert list(Order.objects.values_list("cents", flat=True)) == ([1, 2] if task in BLOCKS else [1, 3]) * committed
     Order.objects.all().delete()
     recorder.sink = Sink()
     task()

@@ -31,7 +31,10 @@ class ContextTask(Task):
 
 celery = Celery("shop", task_cls=ContextTask, broker="redis://localhost/0", backend="redis://localhost/1")
 celery.conf.task_acks_late = True
-retried = {"autoretry_for": (requests.ConnectionError, sa.exc.OperationalError), "retry_backoff": True, "max_retries": 5}
+retried = {
+    "autoretry_for": (requests.ConnectionError, sa.exc.OperationalError),
+    "retry_backoff": True, "retry_jitter": False, "max_retries": 5,
+}
 
 
 class Base(DeclarativeBase):

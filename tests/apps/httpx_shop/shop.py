@@ -14,7 +14,10 @@ CHAT = "https://chat.example/messages"
 
 app = Celery("shop", broker="redis://localhost/0", backend="redis://localhost/1")
 app.conf.task_acks_late = True
-retried = {"autoretry_for": (httpx.TransportError, redis.ConnectionError, WatchError), "retry_backoff": True, "max_retries": 5}
+retried = {
+    "autoretry_for": (httpx.TransportError, redis.ConnectionError, WatchError),
+    "retry_backoff": True, "retry_jitter": False, "max_retries": 5,
+}
 
 store = redis.Redis()
 async_store = redis.asyncio.Redis

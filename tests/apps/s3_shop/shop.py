@@ -11,7 +11,7 @@ REGION = "eu-west-1"
 
 app = Celery("shop", broker="redis://localhost/0", backend="redis://localhost/1")
 app.conf.task_acks_late = True
-retried = {"autoretry_for": (EndpointConnectionError,), "retry_backoff": True, "max_retries": 5}
+retried = {"autoretry_for": (EndpointConnectionError,), "retry_backoff": True, "retry_jitter": False, "max_retries": 5}
 
 
 @cache

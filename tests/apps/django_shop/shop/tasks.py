@@ -13,7 +13,7 @@ from shop.models import Notice, Order, Payment
 
 app = Celery("shop", broker="redis://localhost/0", backend="redis://localhost/1")
 app.conf.task_acks_late = True
-retried = {"autoretry_for": (OperationalError, OSError), "retry_backoff": True, "max_retries": 5}
+retried = {"autoretry_for": (OperationalError, OSError), "retry_backoff": True, "retry_jitter": False, "max_retries": 5}
 
 
 # Rows of the ORM.
