@@ -15,12 +15,13 @@ URLS = {
 }
 
 
-def run(pytester, monkeypatch, count, broker, *args):
-    monkeypatch.setenv("LEAKS_TO", str(pytester.mkdir("leaks")))
+def run(pytester, count, broker, *args):
     pytester.makeini("[pytest]\naddopts = -p no:hypothesispytest -p no:django -p no:randomly\nfilterwarnings = ignore")
     pytester.makeconftest((HERE / "leaks_fingerprint.py").read_text())
     pytester.makepyfile(**make(count, f"{broker}{args}", *URLS[broker]))
-    result = pytester.runpytest_subprocess("-q", "--tb=no", "-rN", "-p", "no:cacheprovider", *args, timeout=390)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEAKS_TO", str(pytester.mkdir("leaks")))
+        result = pytester.runpytest_subprocess("-q", "--tb=no", "-rN", "-p", "no:cacheprovider", *args, timeout=390)
     counts, leaks = 0, []
     for path in (pytester.path / "leaks").iterdir():
         ran, *lines = path.read_text().splitlines()
@@ -31,9 +32,9 @@ def run(pytester, monkeypatch, count, broker, *args):
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("broker", "count", "args"), [("redis", 350, ()), ("memory", 350, ()), ("redis", 300, ("-n", "2"))])
-def test_nothing_leaks(pytester, monkeypatch, broker, count, args):
+def test_nothing_leaks(pytester, broker, count, args):
     """Threads, descriptors, environment, handlers, hooks, configuration and patches are the same after each test."""
-    result, ran, leaks = run(pytester, monkeypatch, count, broker, *args)
+    result, ran, leaks = run(pytester, count, broker, *args)
     assert (ran, leaks) == (count, [])
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] > count / 2
