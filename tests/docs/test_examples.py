@@ -11,7 +11,6 @@ At the end every test of the page is run: those fail that were shown to fail, th
 """
 
 import ast
-import gc
 import re
 import shlex
 from contextlib import contextmanager
@@ -78,6 +77,7 @@ def command(block):
 @contextmanager
 def celery_as_before():
     """Take the apps, shared tasks and connections of a run out of the process-wide state of Celery and kombu again."""
+    apps = set(_state._get_active_apps())
     before = _state._tls.current_app, _state.default_app, set(_state._on_app_finalizers)
     known = [(group, dict(group)) for group in (pools.connections, pools.producers)]
     try:
@@ -89,7 +89,9 @@ def celery_as_before():
         for group, held in known:
             dict.clear(group)
             dict.update(group, held)
-        gc.collect()  # an app that is only garbage is still a live one
+        # What a failure of the page holds would be a live app for the next page.
+        for app in set(_state._get_active_apps()) - apps:
+            _state._deregister_app(app)
 
 
 class Reader:
