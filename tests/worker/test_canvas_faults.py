@@ -19,6 +19,8 @@ class Shop:
 
     def __init__(self, kind):
         broker, backend = KINDS[kind]
+        # In 5.3 the part that brings a counted header to its end fails with the chord, and calls the link_error once more.
+        self.errbacks = 2 if kind == "counted" and CELERY < (5, 4) else 1
         self.app = Celery("canvas", broker=broker, backend=backend, set_as_current=False)
         self.app.conf.update(task_acks_late=True, task_reject_on_worker_lost=True)
         self.runs = []
@@ -160,13 +162,13 @@ def test_a_chord_whose_body_is_killed(world, shop, at_rest):
 
 
 def test_a_chord_whose_header_fails(world, shop, at_rest):
-    """The body never runs, its link_error does, once."""
+    """The body never runs, its link_error does, once (twice in Celery 5.3 where the backend counts)."""
     shop.failing = {"b"}
     body = shop.body.s()
     body.link_error(shop.errback.si())
     result = make_chord(shop, body=body).delay()
     at_rest()
-    assert (shop.handed, shop.runs.count("errback"), shop.state(result)) == ([], 1, "FAILURE")
+    assert (shop.handed, shop.runs.count("errback"), shop.state(result)) == ([], shop.errbacks, "FAILURE")
 
 
 def test_a_chord_whose_body_fails(world, shop, at_rest):
@@ -176,7 +178,7 @@ def test_a_chord_whose_body_fails(world, shop, at_rest):
     body.link_error(shop.errback.si())
     result = make_chord(shop, body=body).delay()
     at_rest()
-    assert (len(shop.handed), shop.runs.count("errback"), shop.state(result)) == (1, 1, "FAILURE")
+    assert (len(shop.handed), shop.runs.count("errback"), shop.state(result)) == (1, shop.errbacks, "FAILURE")
 
 
 def test_nested_chords_under_kills(world, shop, at_rest):
