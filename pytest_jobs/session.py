@@ -71,6 +71,7 @@ class Session:
         self.apart: Any = None
         self.replaying = False
         self.told: set[str] = set()
+        self._watch: Any = None
         self._stack = ExitStack()
 
     settle_limit = 366 * 86400.0
@@ -206,11 +207,15 @@ class Session:
         """
         from pytest_jobs.points import Watch
 
+        if self._watch is not None:
+            self.worker.watch = self._watch
+            return self._watch.source  # type: ignore[no-any-return]
         root = self.options.root or Path.cwd()
         places = [root / name for name in self.options.source if (root / name).exists()]
         modules = [name for name in self.options.source if not (root / name).exists()]
         source = Source(places or [root], (), modules)
-        self.worker.watch = Watch(source)
+        # One for the whole world: fresh worlds within it forget theirs, and Python gives few tools out.
+        self.worker.watch = self._watch = Watch(source)
         return source
 
     def looking(self) -> Source:
@@ -224,9 +229,9 @@ class Session:
         return self.faults
 
     def _look_away(self) -> None:
-        if self.worker.watch is not None:
-            self.worker.watch.close()
-            for left in self.worker.watch.left:
+        if self._watch is not None:
+            self._watch.close()
+            for left in self._watch.left:
                 warnings.warn(f"a killed task cannot be stopped: {left}", RuntimeWarning, stacklevel=2)
 
     def _forget(self) -> None:

@@ -169,6 +169,13 @@ def test_faults_of_the_block_end_with_it(shop):
         shop.jobs.lose(shop.charge)
 
 
+def test_kills_in_many_blocks(shop):
+    """However many blocks look at the lines of tasks, Python's few monitoring tools suffice."""
+    for _ in range(12):
+        with shop.jobs.fresh():
+            assert len(shop.jobs.deliver(shop.charge, 7, schedule="crash@1").attempts) == 2
+
+
 def test_an_outage_ends_with_the_block(shop):
     """The server can be reached again."""
     with shop.jobs.fresh():

@@ -1,0 +1,38 @@
+"""The planted bugs are found and shrunk to their stories; benchmarks/generated.py does the same with many seeds."""
+
+import pytest
+from planted_bugs import BUGS, OPTIONS, app, notify, shop
+from planted_runs import hunt, repaired
+
+from pytest_jobs import in_process_worker
+
+SURE = ["two items where one is poison", "a retry that changes its own arguments"]
+
+
+@pytest.mark.parametrize("name", SURE)
+@pytest.mark.parametrize("number", range(3))
+def test_a_bug_is_found_and_shrunk(name, number):
+    """Within 200 examples, in each seed, to the story that stands beside it."""
+    found = hunt(name, number, 200)
+    assert found.story == BUGS[name][1]
+    assert found.minimal
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_the_repaired_twin_is_clean(name):
+    """No example blames it."""
+    ran, trouble = repaired(name, 7, 10)
+    assert trouble == ""
+    assert ran >= 10
+
+
+def test_a_printed_schedule_replays():
+    """The id in a falsifying example is what `jobs.deliver` takes."""
+    story = dict(line.split("=", 1) for line in hunt("a retry that changes its own arguments", 0, 200).story)
+    with in_process_worker(**OPTIONS) as jobs:
+        shop.open()
+        jobs.outgoing(f"{notify.__module__}.shop.post")
+        job = jobs.deliver(notify, [0], schedule=story["schedule"].strip("'"))
+    assert app.tasks[job.name] is notify
+    assert len(job.attempts) == 2
+    assert shop.posted == set()
