@@ -218,7 +218,8 @@ def test_a_refused_message_is_productions_own_error(world, app):
 
 OPTIONS = {
     "broker": ({"broker": "rabbit"}, "jobs_broker is 'rabbit'; allowed are auto, redis, rabbitmq, memory"),
-    "name": ({"brokr": "redis"}, "there is no option 'brokr'; allowed are app, broker, schedules, max_schedules, start, ignore, source"),
+    "name": ({"brokr": "redis"}, "there is no option 'brokr'; allowed are app, broker, schedules, max_schedules, start, ignore, "
+        "idempotency_headers, source"),
     "kind": (
         {"schedules": ["thrice"]},
         "jobs_schedules was given the schedule kind 'thrice'; allowed are twice, late, crash, fail, reply-lost, overlap and all",
