@@ -31,7 +31,7 @@ def test_a_printed_schedule_replays():
     story = dict(line.split("=", 1) for line in hunt("a retry that changes its own arguments", 0, 200).story)
     with in_process_worker(**OPTIONS) as jobs:
         shop.open()
-        jobs.outgoing(f"{notify.__module__}.shop.post")
+        jobs.outgoing("planted_bugs.shop.post")
         job = jobs.deliver(notify, [0], schedule=story["schedule"].strip("'"))
     assert app.tasks[job.name] is notify
     assert len(job.attempts) == 2
