@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 from collections import deque
+from functools import cache
 from pathlib import Path
 from types import FunctionType, MappingProxyType
 from weakref import WeakKeyDictionary, WeakSet
@@ -36,10 +37,12 @@ PURE = ("records", "verdict", "render", "world", "ignore", "difference", "outcom
 ONE_A_PROCESS = {("pytest_jobs.session", "ONLY")}
 
 
+@cache
 def tree(name):
     return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
+@cache
 def imports(name, *, lazy=True):
     """Return the dotted names a module imports, less those for type checkers only."""
     found = set()
