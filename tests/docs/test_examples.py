@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis.strategies  # noqa: F401 - else pytester forgets it after each run, and rewriting it takes seconds
 import pytest
 from celery import _state
 from kombu import pools
