@@ -58,7 +58,7 @@ def outcomes(tmp_path_factory):
             place = tmp_path_factory.mktemp(app) / "project"
             shutil.copytree(HERE / app, place)
             report = place.parent / "report.xml"
-            environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+            environment = {name: value for name, value in os.environ.items() if name not in {"PYTEST_ADDOPTS", "PYTHONSAFEPATH"}}
             options = ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest", "-p", "no:asyncio", "--timeout", "60", f"--junitxml={report}"]
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", *options], cwd=place, env=environment, capture_output=True, check=False,
