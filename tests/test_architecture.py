@@ -151,7 +151,7 @@ def test_the_plugin_is_cheap_to_import():
 def test_a_suite_without_jobs_loads_nothing_heavy(pytester):
     """Not even when its tests run."""
     pytester.makepyfile(f"import sys\ndef test(): assert [name for name in {HEAVY[:8]} if name in sys.modules] == []")
-    args = [arg for name in ("django", "hypothesispytest", "randomly", "xdist", "anyio") for arg in ("-p", f"no:{name}")]
+    args = [arg for name in ("django", "hypothesispytest", "randomly", "xdist", "anyio", "asyncio", "cov") for arg in ("-p", f"no:{name}")]
     result = pytester.runpytest_subprocess(*args, "--strict-markers", "-W", "error")
     result.assert_outcomes(passed=1)
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,20 +57,20 @@ def rabbitmq_node(directory, consumer_timeout) -> Iterator[dict]:
     if server is None:
         raise Unavailable("rabbitmq-server is not installed here")
     port, distribution = _free_port(), _free_port()
+    # Not below pytest's own directory: the server's user must come in, and every other pytest shuts that again.
+    home = tempfile.mkdtemp(prefix="pytest-jobs-")
+    Path(home).chmod(0o777)
     settings = f"[{{consumer_timeout,{consumer_timeout * 1000}}},{{channel_tick_interval,1000}},{{tcp_listeners,[{port}]}}]"
-    Path(directory, "advanced.config").write_text(f"[{{rabbit,{settings}}}].")
-    Path(directory, "rabbitmq.conf").touch()
-    Path(directory, "plugins").write_text("[].")
+    Path(home, "advanced.config").write_text(f"[{{rabbit,{settings}}}].")
+    Path(home, "rabbitmq.conf").touch()
+    Path(home, "plugins").write_text("[].")
     name = f"pytest-jobs-{os.getpid()}@localhost"
     environment = {
         **os.environ, "HOME": os.environ.get("HOME", "/root"), "RABBITMQ_NODENAME": name, "RABBITMQ_DIST_PORT": str(distribution),
-        "RABBITMQ_ADVANCED_CONFIG_FILE": f"{directory}/advanced.config", "RABBITMQ_CONFIG_FILE": f"{directory}/rabbitmq",
-        "RABBITMQ_MNESIA_BASE": f"{directory}/mnesia", "RABBITMQ_LOG_BASE": f"{directory}/log",
-        "RABBITMQ_ENABLED_PLUGINS_FILE": f"{directory}/plugins",
+        "RABBITMQ_ADVANCED_CONFIG_FILE": f"{home}/advanced.config", "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq",
+        "RABBITMQ_MNESIA_BASE": f"{home}/mnesia", "RABBITMQ_LOG_BASE": f"{home}/log",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/plugins",
     }  # fmt: skip
-    for path in (Path(directory), *Path(directory).parents):
-        with contextlib.suppress(OSError):
-            path.chmod(path.stat().st_mode | 0o777 if path == Path(directory) else path.stat().st_mode | 0o011)
     process = subprocess.Popen(
         [server], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -87,6 +88,7 @@ def rabbitmq_node(directory, consumer_timeout) -> Iterator[dict]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _free_port():

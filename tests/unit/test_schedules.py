@@ -30,7 +30,7 @@ def test_overlap_is_planned_only_where_no_transaction_is_open():
 
 def _world(*labels):
     effects = tuple(Effect("redis", f"redis:{label}", label, safe=True) for label in labels)
-    return World({}, effects, (), (), frozenset(), ())
+    return World({}, effects)
 
 
 def _explore(answers, kinds=("crash",), limit=100, remembered=()):
