@@ -10,6 +10,7 @@ import pytest
 from celery import Celery, _state
 from kombu import Connection, pools
 
+import pytest_jobs.queues.celery  # noqa: F401 - else pytester forgets it after an inner run, and the classes it patches
 from pytest_jobs import in_process_worker
 
 pytest_plugins = ["pytester"]
