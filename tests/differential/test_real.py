@@ -9,6 +9,8 @@ from differential_nodes import CELERY
 from differential_real import run_real
 from differential_servers import Unavailable, rabbitmq_node, rabbitmq_urls, redis_urls
 
+LATE = 2.5  # seconds that a real worker may be late
+
 
 @pytest.fixture
 def urls(request, tmp_path):
@@ -58,8 +60,8 @@ def test_real_workers_do_what_is_expected(broker, group, urls, tmp_path):
 
 
 def _about(delays, expected):
-    """Whether delays, which are measured from when the body began, are the expected ones, or up to a second more."""
+    """Whether delays, which are measured from when the body began, are the expected ones, or a little more on a busy machine."""
     return delays.keys() == expected.keys() and all(
-        len(delays[label]) == len(waits) and all(0 <= real - wait <= 1 for real, wait in zip(delays[label], waits, strict=True))
+        len(delays[label]) == len(waits) and all(0 <= real - wait <= LATE for real, wait in zip(delays[label], waits, strict=True))
         for label, waits in expected.items()
     )
