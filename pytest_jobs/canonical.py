@@ -159,6 +159,7 @@ class Tokens:
 
 
 def safe_repr(value: Any) -> str:
+    """Return a value's repr without memory addresses, whatever its own `__repr__` does."""
     try:
         return ADDRESS.sub("", repr(value))
     except Exception:  # noqa: BLE001 - a broken __repr__ must not end the comparison

@@ -22,6 +22,7 @@ class Hooks(Protocol):
 
 
 def tag_of(message: dict[str, Any]) -> str:
+    """Return the delivery tag of a message."""
     return str(message["properties"]["delivery_tag"])
 
 
