@@ -39,7 +39,7 @@ def redis_urls() -> Iterator[dict]:
 @contextlib.contextmanager
 def rabbitmq_urls(directory) -> Iterator[dict]:
     """Make a virtual host on RabbitMQ; results go to files."""
-    name = f"pytest-jobs-{os.getpid()}"
+    name = f"pytest-jobs-{os.getpid()}-{time.monotonic_ns()}"
     with _virtual_host(name) as host:
         url = f"{RABBITMQ}/{host}"
 

@@ -7,47 +7,58 @@ from differential_deaths import TIMEOUT
 from differential_groups import GROUPS
 from differential_nodes import CELERY
 from differential_real import run_real
+from differential_rounds import lasting_differences
 from differential_servers import Unavailable, rabbitmq_node, rabbitmq_urls, redis_urls
 
 LATE = 2.5  # seconds that a real worker may be late
 
 
-@pytest.fixture
-def urls(request, tmp_path):
-    """The addresses of a server's corner of our own; without a server the test is skipped, with the reason."""
-
-    def of(broker, group):
-        try:
-            if group == "consumer timeout":
-                manager = rabbitmq_node(tmp_path, TIMEOUT)
-            else:
-                manager = redis_urls() if broker == "redis" else rabbitmq_urls(tmp_path)
-            found = manager.__enter__()
-        except Unavailable as error:
-            if os.environ.get("PYTEST_JOBS_REQUIRE_SERVERS") == "1":
-                pytest.fail(f"PYTEST_JOBS_REQUIRE_SERVERS is set, but {error}")
-            pytest.skip(str(error))
-        request.addfinalizer(lambda: manager.__exit__(None, None, None))
-        return found
-
-    return of
+def _corner(broker, group, directory):
+    """A corner of a server for ourselves."""
+    if group == "consumer timeout":
+        return rabbitmq_node(directory, TIMEOUT)
+    return redis_urls() if broker == "redis" else rabbitmq_urls(directory)
 
 
-def _batches(group, broker):
-    batches = [[each for each in batch if broker in each.on and each.from_version <= CELERY] for batch in GROUPS[group][2]]
+def _batches(group, broker, names=None):
+    batches = [
+        [each for each in batch if broker in each.on and each.from_version <= CELERY and (names is None or each.name in names)]
+        for batch in GROUPS[group][2]
+    ]
     return [batch for batch in batches if batch]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
+@pytest.mark.filterwarnings("default:Run again")
 @pytest.mark.parametrize(("broker", "group"), [(b, g) for b in ("redis", "rabbitmq") for g in GROUPS if _batches(g, b)])
-def test_real_workers_do_what_is_expected(broker, group, urls, tmp_path):
-    """Deliveries, final states, retries, delays and what is left."""
+def test_real_workers_do_what_is_expected(broker, group, tmp_path):
+    """Deliveries, final states, retries, delays and what is left; what differs is run again, and counts when it differs each time.
+
+    Without a server the test is skipped, with the reason.
+    """
+
+    def differences_of(names, number):
+        directory = tmp_path / f"round-{number}"
+        directory.mkdir()
+        with _corner(broker, group, directory) as urls:
+            return _differences(broker, group, _batches(group, broker, names), urls, directory)
+
+    names = [scenario.name for batch in _batches(group, broker) for scenario in batch]
+    try:
+        assert "\n\n".join(lasting_differences(names, differences_of)) == ""
+    except Unavailable as error:
+        if os.environ.get("PYTEST_JOBS_REQUIRE_SERVERS") == "1":
+            pytest.fail(f"PYTEST_JOBS_REQUIRE_SERVERS is set, but {error}")
+        pytest.skip(str(error))
+
+
+def _differences(broker, group, batches, urls, directory):
+    """Run batches of a group's scenarios; return what differs by the scenario's name."""
     conf, processes, _ = GROUPS[group]
     if broker == "rabbitmq":
         conf = {name: value for name, value in conf.items() if name != "broker_transport_options"}
-    batches = _batches(group, broker)
-    outcomes = run_real(batches, broker, urls(broker, group), conf, processes, tmp_path)
-    differences = []
+    outcomes = run_real(batches, broker, urls, conf, processes, directory)
+    differences = {}
     for scenario in (scenario for batch in batches for scenario in batch):
         outcome, expected = outcomes[scenario.name], scenario.expected(broker, really=True)
         states = {label: outcome.states[label] for label in expected.states}
@@ -55,8 +66,8 @@ def test_real_workers_do_what_is_expected(broker, group, urls, tmp_path):
         real = (outcome.runs, states, values, outcome.left, outcome.dead)
         ours = (expected.runs, expected.states, expected.values, expected.left, expected.dead)
         if real != ours or not _about(outcome.delays, expected.delays):
-            differences.append(f"{scenario.name}: really {outcome}, expected {expected}")
-    assert differences == []
+            differences[scenario.name] = f"really {outcome}, expected {expected}"
+    return differences
 
 
 def _about(delays, expected):
