@@ -56,14 +56,16 @@ class RealTime:
 
     Attributes:
         hidden: The seconds that it is not to see.
+        read: What counts the real seconds.
     """
 
     def __init__(self) -> None:
         self.hidden = 0.0
+        self.read: Callable[[], float] = freezegun_api.real_perf_counter
 
     def perf_counter(self) -> float:
         """The seconds that passed for it."""
-        return float(freezegun_api.real_perf_counter()) - self.hidden
+        return self.read() - self.hidden
 
     def monotonic(self) -> float:
         """The seconds that passed for it."""
@@ -75,11 +77,11 @@ class RealTime:
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """Let what happens meanwhile take no time."""
-        began = freezegun_api.real_perf_counter()
+        began = self.read()
         try:
             yield
         finally:
-            self.hidden += freezegun_api.real_perf_counter() - began
+            self.hidden += self.read() - began
 
 
 class Clock:

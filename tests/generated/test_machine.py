@@ -43,9 +43,10 @@ class Machine(JobMachine):
 
 
 class Careless(Machine):
-    """Charges again and again."""
+    """Charges again and again; one disturbance shows it, so every search ends with one story."""
 
     tasks = (charge,)
+    disturb = ("redeliver",)
 
 
 class Careful(Machine):
