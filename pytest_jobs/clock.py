@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
-from unittest.mock import patch
 
 from freezegun import api as freezegun_api
 from freezegun.api import freeze_time
 
+from pytest_jobs.clock_freezing import quick_start
 from pytest_jobs.errors import UsageError
 
 __all__ = ["Clock", "frozen", "seconds"]
@@ -102,6 +102,7 @@ class Clock:
         self._real = freezegun_api.real_time()
         self._seen: datetime | None = None
         self._plain = datetime.min
+        self._aware: tuple[datetime, datetime] = (datetime.min, datetime.min)
         self._own: Any = None
         self._threads: frozenset[int | None] = frozenset()
         self._patched: list[tuple[Any, str, Any]] = []
@@ -114,7 +115,7 @@ class Clock:
         if not freezegun_api.freeze_factories:
             start = self._start or freezegun_api.real_datetime.now(UTC).replace(microsecond=0)
             self._freezer = freeze_time(_naive(start), real_asyncio=True, ignore=["_pytest.timing"])
-            with _quick_start():
+            with quick_start():
                 self._own = self._freezer.start()
         elif self._start is not None:
             freezegun_api.freeze_factories[-1].move_to(_naive(self._start))
@@ -139,12 +140,15 @@ class Clock:
     @property
     def now(self) -> datetime:
         """The current instant, an aware datetime in UTC."""
-        return self._sync().replace(tzinfo=UTC)
+        plain = self._sync()
+        if plain is not self._aware[0]:
+            self._aware = plain, plain.replace(tzinfo=UTC)
+        return self._aware[1]
 
     @property
     def timestamp(self) -> float:
         """The current instant in epoch seconds."""
-        return self._epoch(self._sync())
+        return self.now.timestamp()
 
     @property
     def real(self) -> tuple[float, float]:
@@ -260,25 +264,3 @@ def _sleepers(module: str, identity: int, size: int) -> tuple[str, ...]:
     """Find the names under which a module holds `time.sleep`; looked for again only when its number of names changed."""
     names = getattr(sys.modules.get(module), "__dict__", {})
     return tuple(name for name, value in list(names.items()) if value is REAL_SLEEP)
-
-
-@contextmanager
-def _quick_start() -> Iterator[None]:
-    """Let freezegun look for clocks only where a module's number of names has changed: it lists all names of all modules."""
-    find = getattr(freezegun_api, "_get_cached_module_attributes", None)
-    if find is None:
-        yield
-        return
-
-    def found(module: Any) -> Any:
-        name, names = module.__name__, getattr(module, "__dict__", ())
-        return _clocks(name, id(module), len(names), find) if sys.modules.get(name) is module else find(module)
-
-    with patch.object(freezegun_api, "_get_cached_module_attributes", found):
-        yield
-
-
-@cache
-def _clocks(module: str, identity: int, size: int, find: Callable[[Any], Any]) -> Any:
-    """Find the names under which a module holds a clock, as freezegun does."""
-    return find(sys.modules[module])

@@ -37,6 +37,7 @@ class Active:
         self._given = {"redis": (own_redis,), "http": (headers,)}
         self._seen = 0
         self._made: dict[tuple[str, str], Probe] = {}
+        self._begin: list[Callable[[], None]] = []
 
     @property
     def probes(self) -> list[Probe]:
@@ -46,8 +47,8 @@ class Active:
     def begin(self) -> None:
         """Get ready for a job that is about to run."""
         self.refresh()
-        for probe in self._made.values():
-            getattr(probe, "begin", _nothing)()
+        for begin in self._begin:
+            begin()
 
     def refresh(self) -> None:
         """Install the probes of libraries that were loaded since the last look."""
@@ -80,11 +81,14 @@ class Active:
         probe = make(*self._given.get(key[0], ()))
         probe.install(self._recorder)
         self._made[key] = probe
+        if hasattr(probe, "begin"):
+            self._begin.append(probe.begin)
         for known in self._made.values():
             getattr(known, "refresh", _nothing)()
 
     def remove(self) -> None:
         """Take every probe out again, last first."""
+        self._begin.clear()
         while self._made:
             self._made.popitem()[1].remove()
 

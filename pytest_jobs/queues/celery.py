@@ -12,16 +12,16 @@ from celery import _state
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
-from kombu.utils.json import dumps, loads
 from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.base import Envelope, Host
-from pytest_jobs.queues.celery_apps import Takeover
+from pytest_jobs.queues.celery_apps import Current, Takeover
 from pytest_jobs.queues.celery_beat import VirtualBeat, beating
 from pytest_jobs.queues.celery_beat import run as run_beats
 from pytest_jobs.queues.celery_bodies import Bodies
+from pytest_jobs.queues.celery_channel import dumps, loads
 from pytest_jobs.queues.celery_limits import soft_window
 from pytest_jobs.queues.celery_messages import applied, decoded, envelope_of
 from pytest_jobs.queues.celery_redelivery import Redelivery
@@ -196,7 +196,7 @@ class CeleryQueue:
         worker = self._workers.get(id(app))
         if worker is None:
             self.takeover.adopt(app)
-            current = partial(self.takeover.current, app)
+            current = partial(Current, app)
             include = app.conf.changes.get("include", None)
             worker = self._workers[id(app)] = AppWorker(app, self.host, self.bodies.lead, self._now, current)
             # WorkController writes the imported modules into the configuration.
@@ -228,7 +228,7 @@ class CeleryQueue:
         run_beats(self._beats, app, beats, period, self._now, until)
 
     def together(self, task: Any = None) -> AbstractContextManager[None]:
-        return self.takeover.current(task.app if task is not None else self._default_app())
+        return Current(task.app if task is not None else self._default_app())
 
     def soft_window(self, task: str) -> float | None:
         found = self.resolve(task) if task else None
@@ -278,8 +278,11 @@ class CeleryQueue:
                     self.deliver(envelope)
 
     def take_received(self) -> tuple[str, Callable[[], None]] | None:
-        received = (worker.take_received() for worker in self._workers.values())
-        return next((each for each in received if each is not None), None)
+        for worker in self._workers.values():
+            received = worker.take_received()
+            if received is not None:
+                return received
+        return None
 
     def _close_channel(self, tag: str) -> None:
         for worker in self._workers.values():

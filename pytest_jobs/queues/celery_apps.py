@@ -21,9 +21,10 @@ from pytest_jobs.queues.celery_eager import Eager
 from pytest_jobs.queues.celery_producers import Producers
 from pytest_jobs.queues.celery_results import Waiter, backend_for
 from pytest_jobs.queues.celery_servers import MemoryServer, RabbitServer, RedisServer, Server
+from pytest_jobs.queues.celery_settings import quick_settings
 from pytest_jobs.queues.celery_transport import transport_class
 
-__all__ = ["Takeover"]
+__all__ = ["Current", "Takeover"]
 __tracebackhide__ = True
 
 REDIS_TRANSPORTS = ("redis", "rediss", "sentinel")
@@ -38,6 +39,22 @@ RUN_STATE = (
 def _items(collection: Any) -> Any:
     """Copy what one of Celery's worker state collections holds."""
     return dict(collection) if isinstance(collection, dict) else list(collection)
+
+
+class Current:
+    """Makes an app the current one, as it is in its worker process."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __enter__(self) -> None:
+        self._kept = _state._tls.current_app, _state.default_app, _state._task_join_will_block
+        _state._tls.current_app = _state.default_app = self._app
+        _state._set_task_join_will_block(True)
+
+    def __exit__(self, *_: object) -> None:
+        _state._tls.current_app, _state.default_app, joins = self._kept
+        _state._set_task_join_will_block(joins)
 
 
 class Takeover:
@@ -68,6 +85,7 @@ class Takeover:
         with ExitStack() as stack:
             stack.callback(self._give_back)
             stack.enter_context(self._globals())
+            stack.enter_context(quick_settings())
             stack.enter_context(self._eager.active())
             for app in list(_state._get_active_apps()):
                 self.adopt(app)
@@ -183,18 +201,6 @@ class Takeover:
                     dict.clear(amqp.queues)
                     dict.update(amqp.queues, kept["queues"])
         self._adopted.clear()
-
-    @contextmanager
-    def current(self, app: Any) -> Iterator[None]:
-        """Make `app` the current app, as it is in its worker process."""
-        kept = _state._tls.current_app, _state.default_app, _state._task_join_will_block
-        _state._tls.current_app = _state.default_app = app
-        _state._set_task_join_will_block(True)
-        try:
-            yield
-        finally:
-            _state._tls.current_app, _state.default_app = kept[:2]
-            _state._set_task_join_will_block(kept[2])
 
     @staticmethod
     def forget_run_state() -> None:

@@ -1,13 +1,19 @@
 """What every channel of this process tells the adapter."""
 
+from json import JSONDecoder
 from typing import Any, Protocol
 
 from kombu.transport import virtual
+from kombu.utils.json import JSONEncoder, object_hook
 
 from pytest_jobs.queues.celery_servers import Server
 
-__all__ = ["Hooked", "Hooks", "tag_of"]
+__all__ = ["Hooked", "Hooks", "dumps", "loads", "tag_of"]
 __tracebackhide__ = True
+
+# As kombu writes and reads messages, less a new encoder and decoder for each.
+dumps = JSONEncoder().encode
+loads = JSONDecoder(object_hook=object_hook).decode
 
 
 class Hooks(Protocol):

@@ -1,5 +1,6 @@
 """Apps with `task_always_eager`: the real path all the same, settled at once after each publish from test code."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -28,12 +29,19 @@ class _Off(int):
 OFF = _Off(0)
 
 
+class _Within(threading.local):
+    """The app through which a thread is publishing."""
+
+    app: Any = None
+
+
 class Eager:
     """Owns the apps that were eager: switches that off, and runs what test code publishes inline."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._depth = 0
+        self._within = _Within()
         self._apps: dict[int, tuple[Any, bool, Any]] = {}
 
     @contextmanager
@@ -81,14 +89,21 @@ class Eager:
     def _inline(self, publish: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(publish)
         def publishing(target: Any, *args: Any, **kwargs: Any) -> Any:
-            app = target if isinstance(target, Celery) else getattr(target, "app", None)
-            if app is None or not self.quieten(app) or self._depth or not self._host.publishing():
+            app: Any = target if isinstance(target, Celery) else getattr(target, "app", None)
+            within = self._within
+            if app is within.app:  # one way of publishing uses another
                 return publish(target, *args, **kwargs)
-            self._depth += 1
+            before, within.app = within.app, app
             try:
-                result = publish(target, *args, **kwargs)
+                if not self.quieten(app) or self._depth or not self._host.publishing():
+                    return publish(target, *args, **kwargs)
+                self._depth += 1
+                try:
+                    result = publish(target, *args, **kwargs)
+                finally:
+                    self._depth -= 1
             finally:
-                self._depth -= 1
+                within.app = before
             self._host.run_inline(result.id, bool(app.conf.get("task_eager_propagates")))
             return result
 

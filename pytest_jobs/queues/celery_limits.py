@@ -17,6 +17,8 @@ KEEPS = MappingProxyType({"solo": (False, False), "threads": (False, False), "th
 
 def kept_limits(app: Any, limits: Limits) -> tuple[Limits, str]:
     """Return the limits (soft, hard) that the app's pool keeps, and the name of the pool when it ignores one of them."""
+    if limits == (None, None):
+        return limits, ""
     pool = str(app.conf.worker_pool).partition(":")[0].rpartition(".")[2]
     soft, hard = KEEPS.get(pool, (True, True))
     kept = (limits[0] if soft else None, limits[1] if hard else None)

@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kombu.transport.base import to_rabbitmq_queue_arguments
-from kombu.utils.json import dumps, loads
 from kombu.utils.uuid import uuid
 
-from pytest_jobs.queues.celery_channel import Hooked, tag_of
+from pytest_jobs.queues.celery_channel import Hooked, dumps, loads, tag_of
 from pytest_jobs.queues.celery_servers import Line, MemoryServer
 
 __all__ = ["MemoryChannel"]

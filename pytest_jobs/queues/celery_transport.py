@@ -8,10 +8,9 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps, loads
 from redis import ConnectionPool
 
-from pytest_jobs.queues.celery_channel import Hooked, Hooks, tag_of
+from pytest_jobs.queues.celery_channel import Hooked, Hooks, dumps, loads, tag_of
 from pytest_jobs.queues.celery_memory import MemoryChannel
 from pytest_jobs.queues.celery_servers import Client, MemoryServer, RedisServer, Server
 
