@@ -152,6 +152,8 @@ class Worker(Hosting):
             if due is None or due > until:
                 return
             self._move(due)
+            if not self._postponed:
+                self.run_due()  # nothing else can have come since the last look
 
     def _run_ready(self, call: Call) -> None:
         while not call.full and self._step(call):

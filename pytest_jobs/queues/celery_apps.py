@@ -19,9 +19,9 @@ from kombu import Connection, pools
 from pytest_jobs.queues.base import Host
 from pytest_jobs.queues.celery_eager import Eager
 from pytest_jobs.queues.celery_producers import Producers
+from pytest_jobs.queues.celery_quick import quick
 from pytest_jobs.queues.celery_results import Waiter, backend_for
 from pytest_jobs.queues.celery_servers import MemoryServer, RabbitServer, RedisServer, Server
-from pytest_jobs.queues.celery_settings import quick_settings
 from pytest_jobs.queues.celery_transport import transport_class
 
 __all__ = ["Current", "Takeover"]
@@ -85,7 +85,7 @@ class Takeover:
         with ExitStack() as stack:
             stack.callback(self._give_back)
             stack.enter_context(self._globals())
-            stack.enter_context(quick_settings())
+            stack.enter_context(quick())
             stack.enter_context(self._eager.active())
             for app in list(_state._get_active_apps()):
                 self.adopt(app)

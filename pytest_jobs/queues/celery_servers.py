@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from queue import Empty
+from threading import get_ident
 from typing import Any
 
 import fakeredis
@@ -127,10 +128,19 @@ class RedisServer:
         self.name = name
         self.fake = fakeredis.FakeServer()
         self.known: dict[str, set[str]] = {}
+        self._shared: dict[tuple[int, int], Client] = {}
 
     def pool(self, **parameters: Any) -> ConnectionPool:
         wanted = {key: parameters[key] for key in ("db", "decode_responses", "encoding") if key in parameters}
         return ConnectionPool(connection_class=CONNECTION, server=self.fake, **wanted)
+
+    def shared(self, db: int) -> Client:
+        """Return the one client of the calling thread for a database: all channels that it uses share its connection."""
+        key = db, get_ident()
+        client = self._shared.get(key)
+        if client is None:
+            client = self._shared[key] = Client(connection_pool=self.pool(db=db))
+        return client
 
     def client(self, db: int = 0) -> Any:
         return fakeredis.FakeRedis(server=self.fake, db=db)

@@ -24,6 +24,7 @@ class RedisChannel(Hooked, kombu_redis.Channel):
     server: RedisServer
     keyprefix_fanout: str
     _one: Any = None
+    _db: int | None = None
 
     def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
         parameters = self._connparams(asynchronous=asynchronous)
@@ -35,9 +36,22 @@ class RedisChannel(Hooked, kombu_redis.Channel):
         return Client if found is redis.Redis else found
 
     def _create_client(self, asynchronous: bool = False) -> Any:
+        if self.Client is Client:
+            if self._db is None:  # known for good: a channel that was closed publishes, too
+                self._db = int(self.pool.connection_kwargs.get("db") or 0)
+            return self.server.shared(self._db)
         if self._one is None:
             self._one = self.Client(connection_pool=self.pool)
         return self._one
+
+    def _close_clients(self) -> None:
+        if self.Client is Client:
+            self.__dict__.pop("client", None)  # others use its connection, too
+        super()._close_clients()
+
+    def _size(self, queue: str) -> int:
+        client = self._create_client()
+        return sum(client.llen(key) for key in self.server.known.get(queue, ()))
 
     def _key(self, queue: str, message: dict[str, Any]) -> str:
         key: str = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))

@@ -1,0 +1,59 @@
+"""What Celery and billiard compute anew for each job although it never changes, computed once a world."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import CodeType
+from typing import Any
+from unittest.mock import patch
+
+from billiard.einfo import _Code, _Frame
+from celery import VERSION
+from celery.utils.collections import ConfigurationView
+
+__all__ = ["quick"]
+__tracebackhide__ = True
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """Let Celery remember by what names a setting is looked up, and billiard what the code of an error's frame is like."""
+    with ExitStack() as stack:
+        if VERSION >= (5, 7):  # before, names went before mappings
+            stack.enter_context(patch.object(ConfigurationView, "__getitem__", _looked_up(ConfigurationView.__getitem__)))
+        stack.enter_context(patch.object(_Frame, "Code", staticmethod(_described())))
+        yield
+
+
+def _described() -> Callable[[CodeType], Any]:
+    known: dict[int, tuple[CodeType, Any]] = {}
+
+    def describe(code: CodeType) -> Any:
+        found = known.get(id(code))
+        if found is None:
+            found = known[id(code)] = code, _Code(code)
+        return found[1]
+
+    return describe
+
+
+def _looked_up(by_celery: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    names: dict[Any, tuple[str, ...]] = {}
+
+    def getitem(view: Any, key: str) -> Any:
+        known = key, view.prefix, view.key_t, view._keys
+        try:
+            under = names[known]
+        except KeyError:
+            under = names[known] = tuple(dict.fromkeys(view._key(name) for name in view._to_keys(key)))
+        except TypeError:  # a list of functions
+            return by_celery(view, key)
+        for mapping in view.maps:
+            for name in under:
+                try:
+                    if type(mapping) is not dict or name in mapping:  # an error made and caught costs more than a look
+                        return mapping[name]
+                except KeyError:
+                    pass
+        return by_celery(view, key)
+
+    return getitem
