@@ -25,4 +25,6 @@ def why_lost(attempts: Sequence[_Attempt]) -> str:
         return "it raised Ignore, which stores no outcome"
     if last == "retry lost":
         return "its retry could not be published, so Celery dropped it; a longer retry_policy would bridge the outage"
+    if last == "result lost":
+        return "its result could not be stored; result_backend_always_retry would bridge the outage"
     return "its message left the queue without an outcome"

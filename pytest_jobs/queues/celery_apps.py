@@ -30,6 +30,7 @@ __tracebackhide__ = True
 REDIS_TRANSPORTS = ("redis", "rediss", "sentinel")
 RABBITMQ_TRANSPORTS = ("amqp", "amqps", "pyamqp", "librabbitmq")
 CACHES = ("_pool", "_backend_cache")
+RECONNECTS = 100  # as Celery's broker_connection_max_retries
 RUN_STATE = (
     "requests", "reserved_requests", "active_requests", "scheduled_requests", "successful_requests", "total_count",
     "revoked", "revoked_stamps",
@@ -150,7 +151,9 @@ class Takeover:
         """Return the channel that moves messages on behalf of the plugin."""
         channel = self._couriers.get(server)
         if channel is None:
-            channel = self._couriers[server] = self._templates[server].clone().default_channel
+            connection = self._templates[server].clone()
+            connection.ensure_connection(max_retries=RECONNECTS)
+            channel = self._couriers[server] = connection.default_channel
         return channel
 
     def redis_client(self) -> Any:

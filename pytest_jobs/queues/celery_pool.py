@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.util import error as log_error
 from celery.app.task import Task
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Reject, Retry
-from kombu.exceptions import EncodeError
 
+from pytest_jobs.errors import RunawayJobs, UsageError
 from pytest_jobs.queues.base import Host, Outcome
 from pytest_jobs.queues.celery_limits import kept_limits
 
@@ -69,13 +69,11 @@ class InProcessPool(BasePool):
             try:
                 with self.worker.current():
                     result = target(*args, app=self.app)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            except (Exception, SystemExit):  # noqa: BLE001 - whatever a task raises is its outcome
                 info = ExceptionInfo()
-                # Up to Celery 5.6 no serializer takes SystemExit: as billiard does, what the callback raises goes no further.
-                with suppress(EncodeError) if isinstance(error, SystemExit) else nullcontext():
-                    error_callback(info)
+                told = _tell(error_callback, info)
                 flush()
-                return _outcome(info.exception)
+                return _outcome(info.exception, told)
             except BaseException as error:
                 lost = self.host.survived(error)
                 if lost is None:
@@ -83,10 +81,10 @@ class InProcessPool(BasePool):
                 outcome = self._child_died(lost.timed_out, error_callback, timeout_callback)
                 flush()
                 return outcome
-            callback(result)
+            told = _tell(callback, result)
             flush()
             failed, value, _runtime = result
-            return _outcome(value.exception) if failed else Outcome("succeeded")
+            return _outcome(value.exception, told) if failed else Outcome("succeeded")
 
         limits, ignoring = kept_limits(self.app, limits)
         if ignoring:
@@ -106,13 +104,25 @@ class InProcessPool(BasePool):
                 raise TimeLimitExceeded(limit) from None
             raise WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL)") from None
         except (TimeLimitExceeded, WorkerLostError) as error:
-            error_callback(ExceptionInfo())
+            told = _tell(error_callback, ExceptionInfo())
             if limit is not None and timeout_callback is not None:
-                timeout_callback(soft=False, timeout=limit)
-            return Outcome("timed out" if limit is not None else "worker lost", error=error)
+                told = _tell(timeout_callback, soft=False, timeout=limit) or told
+            return Outcome("result lost" if not told else "timed out" if limit is not None else "worker lost", error=error)
 
 
-def _outcome(error: BaseException) -> Outcome:
+def _tell(callback: Any, *args: Any, **kwargs: Any) -> bool:
+    """Call back as billiard does: what the callback raises goes no further, as when the results are out of reach for it too."""
+    try:
+        callback(*args, **kwargs)
+    except (AssertionError, MemoryError, RunawayJobs, UsageError):
+        raise
+    except Exception as raised:  # noqa: BLE001 - whatever it is
+        log_error("Pool callback raised exception: %r", raised, exc_info=True)
+        return False
+    return True
+
+
+def _outcome(error: BaseException, told: bool) -> Outcome:
     if isinstance(error, ExceptionWithTraceback):
         error = error.exc
     if isinstance(error, Retry):
@@ -121,7 +131,8 @@ def _outcome(error: BaseException) -> Outcome:
         return Outcome("retry lost" if _is_of_retry(error) else "requeued" if error.requeue else "rejected", error=error)
     if isinstance(error, Ignore):
         return Outcome("ignored", error=error)
-    return Outcome("worker lost" if isinstance(error, SystemExit) else "failed", error=error)
+    # Up to Celery 5.6 no serializer takes SystemExit.
+    return Outcome("worker lost" if isinstance(error, SystemExit) else "failed" if told else "result lost", error=error)
 
 
 def _is_of_retry(error: Reject) -> bool:

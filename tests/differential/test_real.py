@@ -2,6 +2,7 @@
 
 import os
 
+import kombu
 import pytest
 from differential_deaths import TIMEOUT
 from differential_groups import GROUPS
@@ -21,6 +22,8 @@ def _corner(broker, group, directory):
 
 
 def _batches(group, broker, names=None):
+    if broker == "redis" and kombu.VERSION < (5, 7) and "broker_transport_options" in GROUPS[group][0]:
+        return []  # An older kombu cannot be told to look for what lay too long more often than every 100 s.
     batches = [
         [each for each in batch if broker in each.on and each.from_version <= CELERY and (names is None or each.name in names)]
         for batch in GROUPS[group][2]
@@ -45,11 +48,13 @@ def test_real_workers_do_what_is_expected(broker, group, tmp_path):
 
     names = [scenario.name for batch in _batches(group, broker) for scenario in batch]
     try:
-        assert "\n\n".join(lasting_differences(names, differences_of)) == ""
+        differences = lasting_differences(names, differences_of)
     except Unavailable as error:
         if os.environ.get("PYTEST_JOBS_REQUIRE_SERVERS") == "1":
             pytest.fail(f"PYTEST_JOBS_REQUIRE_SERVERS is set, but {error}")
         pytest.skip(str(error))
+    if differences:
+        pytest.fail("\n\n".join(differences), pytrace=False)
 
 
 def _differences(broker, group, batches, urls, directory):

@@ -1,7 +1,8 @@
 """The broker and the result backend out of reach, at each operation and during a retry."""
 
+import kombu
 import pytest
-from celery import Celery
+from celery import VERSION, Celery
 from celery.signals import task_received
 from kombu.exceptions import OperationalError
 
@@ -80,12 +81,30 @@ def once(shop, act):
     shop.act = first
 
 
+@pytest.mark.skipif(kombu.VERSION < (5, 5), reason="before kombu 5.5 a first connection has a policy of its own")
 def test_publishing_is_tried_again_in_virtual_time(shop):
     """Celery's policy: at once, after 0.2 s, after 0.4 s."""
     with shop.jobs.outage("broker", times=3) as fault:
         shop.early.delay()
     assert (fault.fired, shop.jobs.clock.elapsed.total_seconds()) == (3, pytest.approx(0.6))
     assert shop.jobs.settle().one.succeeded
+
+
+@pytest.mark.skipif(kombu.VERSION >= (5, 5), reason="from kombu 5.5 on a first connection keeps the policy of publishing")
+def test_a_first_connection_is_tried_again_in_virtual_time(shop):
+    """Whatever the policy of publishing: after 2 s, after 4 s more, then no more: the time of `broker_connection_timeout` is over."""
+    with shop.jobs.outage("broker", times=2) as fault:
+        shop.early.delay()
+    assert (fault.fired, shop.jobs.clock.elapsed.total_seconds()) == (2, 6)
+    assert shop.jobs.settle().one.succeeded
+
+
+@pytest.mark.skipif(kombu.VERSION >= (5, 5), reason="from kombu 5.5 on a first connection keeps the policy of publishing")
+def test_a_first_connection_that_fails_three_times_reaches_the_caller(shop):
+    """So long a first publish waits, and no longer."""
+    with shop.jobs.outage("broker", times=3), pytest.raises(OperationalError, match="cannot be reached"):
+        shop.early.apply_async(retry_policy={"max_retries": 30})
+    assert shop.jobs.clock.elapsed.total_seconds() == 6
 
 
 def test_a_longer_policy_bridges_a_longer_outage(shop):
@@ -107,12 +126,12 @@ def test_without_publish_retries_the_first_failure_reaches_the_caller(shop):
 
 
 def test_consuming_goes_on_when_the_broker_is_back(shop):
-    """Nothing is lost, nothing runs twice."""
+    """Nothing is lost, nothing runs twice, however long it was away."""
     shop.early.delay()
     shop.late.delay()
-    shop.jobs.outage("broker", times=3)
+    fault = shop.jobs.outage("broker", times=20)
     shop.jobs.settle()
-    assert sorted(shop.ran) == ["early", "late"]
+    assert (fault.fired, sorted(shop.ran)) == (20, ["early", "late"])
 
 
 def test_an_early_ack_that_does_not_arrive_runs_the_job_twice(shop):
@@ -142,6 +161,17 @@ def test_a_result_that_cannot_be_stored_fails_the_job(shop):
     job = shop.jobs.run(shop.early)
     assert (job.state, shop.ran) == ("failed", ["early"])
     assert "cannot be reached" in str(job.error)
+
+
+def test_an_outage_that_lasts_loses_the_result(shop):
+    """Not even the failure can be stored: the worker logs that and goes on, the caller waits for ever."""
+    shop.jobs.outage("results", times=4)
+    job = shop.jobs.run(shop.early)
+    assert ([attempt.outcome for attempt in job.attempts], job.state, shop.ran) == (["result lost"], "lost", ["early"])
+    with pytest.raises(JobLost, match="its result could not be stored; result_backend_always_retry would bridge the outage"):
+        _ = job.result
+    shop.jobs.settle()
+    assert shop.ran == ["early"]
 
 
 def test_the_two_servers_are_separate(shop):
@@ -197,7 +227,7 @@ def test_a_rejection_of_the_task_itself_is_no_lost_retry(shop):
 
 
 def test_results_are_stored_again_where_the_app_asks_for_it():
-    """`result_backend_always_retry` bridges an outage of Redis in virtual time."""
+    """`result_backend_always_retry` bridges an outage of Redis in virtual time; before 5.5 the Redis backend knows of no safe error."""
     app = make_app("redis", result_backend_always_retry=True)
 
     @app.task(name="plain", shared=False)
@@ -207,6 +237,10 @@ def test_results_are_stored_again_where_the_app_asks_for_it():
     with in_process_worker(app) as jobs:
         jobs.outage("results", times=5)
         handle = plain.delay()
+        if VERSION < (5, 5):
+            jobs.settle()
+            assert (jobs.all.one.state, jobs.clock.elapsed.total_seconds()) == ("lost", 0)
+            return
         assert handle.get() == "done"
         assert jobs.clock.elapsed.total_seconds() > 0
         assert jobs.all.one.succeeded

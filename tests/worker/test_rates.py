@@ -1,5 +1,6 @@
 """Rate limits in virtual time, as Celery's token bucket keeps them; priorities; queues apart."""
 
+import kombu
 import pytest
 from celery import Celery
 
@@ -69,12 +70,12 @@ def test_rate_limits_can_be_turned_off(app):
 
 
 def test_a_countdown_and_then_the_limit(app):
-    """What becomes due at one instant is spread from there."""
+    """What becomes due at one instant is spread from there; before kombu 5.7 a bucket that lay idle lets two through."""
     with in_process_worker(app) as jobs:
         for number in range(3):
             app.limited.apply_async((number,), countdown=60)
         jobs.settle()
-        assert sorted(starts(jobs.all)) == [60, 66, 72]
+        assert sorted(starts(jobs.all)) == ([60, 66, 72] if kombu.VERSION >= (5, 7) else [60, 60, 66])
 
 
 def test_what_waits_for_its_rate_ages_on_redis(app):
