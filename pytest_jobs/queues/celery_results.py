@@ -156,7 +156,8 @@ def backend_for(
     text = str(url or cls.__name__)
     scheme = text.split("://")[0].split("+")[0]
     retries = getattr(cls, "exception_safe_to_retry", None) is not Backend.exception_safe_to_retry
+    counts = scheme in COUNTERS or bool(getattr(cls, "implements_incr", False))
     members = {
-        "waiter": waiter, "data": stores.setdefault(text, {}), "implements_incr": scheme in COUNTERS, "retries": retries,
+        "waiter": waiter, "data": stores.setdefault(text, {}), "implements_incr": counts, "retries": retries,
     }  # fmt: skip
     return type("MemoryBackend", (MemoryBackend,), members)(app=app, url=text)

@@ -89,3 +89,14 @@ DOUBLED = (
              {"a": "FAILURE"}, any_order=True),
     Scenario("linked job comes twice", (Job("a", link=Job("b"), twice=True),), "a0 a0 b0 b0", {"a": "SUCCESS"}, any_order=True),
 )
+
+# With a backend that counts parts, the second copy of a part completes the count, and joins a header that is not complete: for three seconds.
+SLOW_PAIR = (Job("a", ("ok", "sleep:0.5"), twice=True), Job("b", ("sleep:1",)))
+COUNTED = (
+    Scenario("counted part of a header comes twice", (Chord(SLOW_PAIR, BODY),), "a0 a0 b0 z0", {"z": "SUCCESS"}, values=BOTH,
+             any_order=True, on=("redis",)),
+)
+COUNTED_ALONE = (
+    Scenario("counted part of a header comes twice, one child", (Chord(SLOW_PAIR, BODY),), "a0 a0 b0", {"a": "SUCCESS", "b": "SUCCESS", "z": "FAILURE"},
+             ours={"runs": "a0 a0 b0 z0", "states": {"z": "SUCCESS"}, "values": BOTH}, any_order=True, on=("redis",)),
+)

@@ -1,6 +1,6 @@
 """Which scenarios run together: under one configuration, on so many children, each batch on a worker of its own."""
 
-from differential_canvas import CANVAS, DOUBLED
+from differential_canvas import CANVAS, COUNTED, COUNTED_ALONE, DOUBLED
 from differential_deaths import (
     DEATHS,
     DEATHS_IN_CANVAS,
@@ -29,6 +29,8 @@ DEATH = {"broker_transport_options": VISIBILITY, "worker_prefetch_multiplier": 1
 GROUPS = {
     "jobs and canvas": ({}, 1, [[*ACKS, *RETRIES, *RESULTS, *CANVAS]]),
     "doubled canvas": ({}, 1, [DOUBLED]),
+    "counted canvas": ({"counted": True}, 2, [COUNTED]),
+    "counted canvas, one child": ({"counted": True}, 1, [COUNTED_ALONE]),
     "limits and lost children": (CHILDREN, 4, [[*LIMITS, *LOST_CHILDREN]]),
     "dead letters": ({"queue_arguments": {each.queue: _buried(each) for each in DEAD_LETTERS}}, 1, [DEAD_LETTERS]),
     "delivery limits": (

@@ -51,8 +51,10 @@ class Scripted(Task):
 
 def make_app(broker, backend, conf, log):
     """Make the app; `log` is the file in which every run writes down that it happened."""
-    app = Celery("differential", broker=broker, backend=backend, set_as_current=False)
     conf = {"worker_hijack_root_logger": False, "task_default_queue": "differential", **conf}
+    if conf.pop("counted", False):
+        backend = f"differential_counted:CountedBackend+{backend}"
+    app = Celery("differential", broker=broker, backend=backend, set_as_current=False)
     arguments = conf.pop("queue_arguments", {})
     app.conf.update(conf)
     if arguments:
