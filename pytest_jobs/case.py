@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Case", "first_line", "private"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Case:
     """What is known of one test, or of one clone of it, while pytest runs it.
 

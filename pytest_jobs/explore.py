@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from pytest_jobs import render, render_effects
 from pytest_jobs.ignore import Ignore
+from pytest_jobs.kinds import KINDS
 from pytest_jobs.planning import deeper, in_turn, recalled
 from pytest_jobs.retries import is_hasty
 from pytest_jobs.route import Point
-from pytest_jobs.schedules import KINDS, ONCE, Schedule
+from pytest_jobs.schedules import ONCE, Schedule
 from pytest_jobs.verdict import Comparison, compare
 from pytest_jobs.world import Early, Finding, World
 

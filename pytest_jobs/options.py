@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.errors import UsageError
-from pytest_jobs.schedules import kinds, parse
+from pytest_jobs.kinds import kinds
 
 if TYPE_CHECKING:
     import pytest
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["Options", "configured", "declare"]
 __tracebackhide__ = True
 
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 BROKERS = ("auto", "redis", "rabbitmq", "memory")
 
 
-@dataclass(frozen=True, slots=True)
+# Every method that a dataclass writes takes time at each start of pytest.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Options:
     """The effective settings; every one is an ini key with `jobs_` before it.
 
@@ -72,7 +73,7 @@ class Options:
         if options.broker not in BROKERS:
             raise UsageError(f"jobs_broker is {options.broker!r}; allowed are {', '.join(BROKERS)}")
         for header in options.idempotency_headers:
-            if not HEADER.fullmatch(header):
+            if not re.fullmatch(HEADER, header):
                 raise UsageError(f"jobs_idempotency_headers has {header!r}; allowed are names of headers, for example X-Order-Key")
         if options.source:
             from pytest_jobs.source import check
@@ -143,6 +144,8 @@ def configured(config: "pytest.Config") -> Options:
     given = {name: config.getini(f"jobs_{name}") for name in names}
     options = Options.of(**{**given, "app": given["app"] or None, "root": config.rootpath})
     if config.getoption("jobs_schedule") is not None:
+        from pytest_jobs.schedules import parse
+
         parse(config.getoption("jobs_schedule"))
     wanted = config.getoption("jobs_explore")
     if wanted is None:

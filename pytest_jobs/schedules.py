@@ -1,18 +1,16 @@
-"""The kinds of schedules, their ids, and which of them a run makes possible."""
+"""Schedules, their ids, and which of them a run makes possible."""
 
 import builtins
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 from pytest_jobs.errors import UsageError
+from pytest_jobs.kinds import KINDS
 
-__all__ = ["AT_CALLS", "AT_POINTS", "KINDS", "ONCE", "Schedule", "chained", "error_named", "kinds", "parse", "planned"]
-
-KINDS = ("twice", "late", "crash", "fail", "reply-lost", "overlap")
-
+__all__ = ["AT_CALLS", "AT_POINTS", "ONCE", "Schedule", "chained", "error_named", "parse", "planned"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Schedule:
@@ -112,20 +110,6 @@ def error_named(name: str) -> type[BaseException]:
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         raise UsageError(f"a schedule names {name!r}, which is no exception that can be imported")
     return found
-
-
-def kinds(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """Check names of kinds; `all` stands for every kind.
-
-    Raises:
-        UsageError: When one is unknown.
-    """
-    wanted: dict[str, None] = {}
-    for name in names:
-        if not isinstance(name, str) or name not in {*KINDS, "all"}:
-            raise UsageError(f"{where} was given the schedule kind {name!r}; allowed are {', '.join(KINDS)} and all")
-        wanted.update(dict.fromkeys(KINDS if name == "all" else (name,)))
-    return tuple(wanted)
 
 
 def planned(kind: str, deliveries: int, points: Sequence[tuple[int, bool]], calls: Sequence[int]) -> Sequence[Schedule]:

@@ -9,8 +9,9 @@ from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 
 from pytest_jobs.errors import UsageError
-from pytest_jobs.schedules import AT_CALLS, AT_POINTS, KINDS, Schedule, chained, error_named
-from pytest_jobs.schedules import kinds as checked
+from pytest_jobs.kinds import KINDS
+from pytest_jobs.kinds import kinds as checked
+from pytest_jobs.schedules import AT_CALLS, AT_POINTS, Schedule, chained, error_named
 
 __all__ = ["args_for", "failures", "kwargs_for", "schedules"]
 

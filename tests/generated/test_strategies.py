@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.vendor.pretty import pretty
 
 from pytest_jobs import UsageError, in_process_worker, strategies
-from pytest_jobs.schedules import KINDS, parse
+from pytest_jobs.kinds import KINDS
+from pytest_jobs.schedules import parse
 from pytest_jobs.strategies import args_for, failures, kwargs_for, schedules
 
 FIXED = settings(database=None, derandomize=True, max_examples=200, deadline=None)
