@@ -10,7 +10,8 @@ what pytest-jobs itself depends on.
 import argparse
 import gc
 import os
-import resource
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -62,6 +63,27 @@ def add(a, b):
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_add(jobs, number):
     assert add.delay(number, 2).get(timeout=30) == number + 2
+"""
+# One plain test again and again in one process, in turn with an empty plugin and with ours, whatever they load loaded anew.
+STARTS = """
+import contextlib, gc, io, sys, time
+import pytest
+
+took = {"nothing_at_all": [], "pytest_jobs.plugin": []}
+sys.path.insert(0, "")
+for _ in range(int(sys.argv[1]) + 1):
+    for plugin, seconds in took.items():
+        before = set(sys.modules)
+        gc.collect()
+        gc.disable()
+        began = time.process_time()
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert pytest.main(["-q", "-p", "no:cacheprovider", "-p", plugin]) == 0
+        seconds.append(time.process_time() - began)
+        gc.enable()
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
+print(*(min(seconds[1:]) for seconds in took.values()))
 """
 
 
@@ -194,20 +216,34 @@ def alone() -> dict[str, str]:
     return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
-def suite_without_jobs(rounds: int) -> float:
-    """Return the CPU seconds that the plugin adds to a pytest run with one plain test."""
+def suite_without_jobs(rounds: int) -> tuple[float, str]:
+    """Return the CPU seconds that the plugin adds to a pytest run with one plain test; and how many instructions, where counted."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "test_plain.py").write_text("def test_plain():\n    assert True\n")
-        took: dict[tuple[str, ...], list[float]] = {(): [], ("-p", "pytest_jobs.plugin"): []}
-        for _ in range(rounds):
-            for words, found in took.items():
-                before = resource.getrusage(resource.RUSAGE_CHILDREN)
-                command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
-                subprocess.run(command, cwd=folder, env=alone(), capture_output=True, check=True)
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        without, with_plugin = (min(found) for found in took.values())
-        return with_plugin - without
+        Path(folder, "nothing_at_all.py").write_text("")
+        command = [sys.executable, "-c", STARTS, str(rounds)]
+        # Python must keep what it compiles, as it does for everybody.
+        kept = {name: value for name, value in alone().items() if name != "PYTHONDONTWRITEBYTECODE"}
+        done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        without, with_plugin = (float(word) for word in done.stdout.splitlines()[-1].split())
+        counted = [instructions(folder, kept, name) for name in ("nothing_at_all", "pytest_jobs.plugin")]
+    if None in counted:
+        return with_plugin - without, ""
+    more = (counted[1] - counted[0]) / counted[0]
+    return with_plugin - without, f"{more:.1%} more instructions in all"
+
+
+def instructions(folder: str, env: dict[str, str], plugin: str) -> int | None:
+    """Count the instructions of a pytest run with one plain test, whatever else the machine does; None without valgrind."""
+    if shutil.which("valgrind") is None:
+        return None
+    counter = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    command = [*counter, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", plugin]
+    done = subprocess.run(command, cwd=folder, env={**env, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True)
+    found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
+    return int(found[1].replace(",", "")) if found else None
 
 
 def best(measure: Callable[[], float], rounds: int) -> float:
@@ -230,9 +266,9 @@ def main() -> None:
     quick = parser.parse_args().quick
     count, rounds = (200, 3) if quick else (500, 7)
 
-    eager = best(lambda: eager_job(count), rounds)
-    memory = best(lambda: real_job("memory://localhost/", count), rounds)
-    redis = best(lambda: real_job("redis://localhost/0", count), rounds)
+    jobs = (lambda: eager_job(count), lambda: real_job("memory://localhost/", count), lambda: real_job("redis://localhost/0", count))
+    # In turn: what else the machine does then strikes all three.
+    eager, memory, redis = (min(took) for took in zip(*[[job() for job in jobs] for _ in range(rounds * 3)], strict=True))
     told("a trivial job, memory / eager .delay()", memory / eager, "x", 2.5, f"{memory * 1e3:.2f} ms / {eager * 1e3:.2f} ms")
     told("a trivial job, fakeredis / eager .delay()", redis / eager, "x", 8, f"{redis * 1e3:.2f} ms")
     single = [best(lambda url=url: one_by_one(url, count), rounds) for url in ("memory://localhost/", "redis://localhost/0")]
@@ -256,8 +292,8 @@ def main() -> None:
     held = bytes_a_job(1_000 if quick else 10_000)
     told("memory held by a job among 10,000", held / 1024, "KB", 10)
 
-    plain = suite_without_jobs(5 if quick else 15)
-    told("what a suite without jobs pays, CPU", plain * 1e3, "ms", 10)
+    plain, more = suite_without_jobs(20 if quick else 60)
+    told("what a suite without jobs pays, CPU", plain * 1e3, "ms", 10, more)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """What a test holds: publishing, running, time, faults, checks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pytest_jobs import trial
 from pytest_jobs.clock import Clock, Delta
+from pytest_jobs.errors import UsageError
 from pytest_jobs.fresh import Fresh, fresh
 from pytest_jobs.jobs_checks import Checking
 from pytest_jobs.jobs_faults import Faulty
@@ -237,8 +238,29 @@ class Jobs(Faulty, Checking):
         return f"<Jobs: {len(self._worker.ledger.entries)} jobs at {self.clock.now:%Y-%m-%d %H:%M:%S}>"
 
 
-@contextmanager
-def in_process_worker(app: Any = None, **options: Any) -> Iterator[Jobs]:
+class _InProcess(ContextDecorator, AbstractContextManager[Jobs]):
+    """The world of one `with` statement; misuse is told there, without the frames between it and us."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Jobs:
+        try:
+            self._jobs = self._stack.enter_context(open_jobs(self._options))
+        except UsageError as error:
+            raise error.with_traceback(None)  # noqa: B904 - it is the same
+        return self._jobs
+
+    def __exit__(self, *error: Any) -> bool | None:
+        with self._stack:
+            if error[0] is not None:
+                return self._stack.__exit__(*error)
+            self._jobs._session.check_faults()
+        return None
+
+
+def in_process_worker(app: Any = None, **options: Any) -> AbstractContextManager[Jobs]:
     """Run jobs in this process: the fixture `jobs` without pytest.
 
     Args:
@@ -255,9 +277,7 @@ def in_process_worker(app: Any = None, **options: Any) -> Iterator[Jobs]:
         >>> job.result
         5
     """
-    with open_jobs(Options.of(app=app, **options)) as jobs:
-        yield jobs
-        jobs._session.check_faults()
+    return _InProcess(Options.of(app=app, **options))
 
 
 @contextmanager

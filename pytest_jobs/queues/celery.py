@@ -146,8 +146,10 @@ class CeleryQueue:
                 envelope = envelope_of(server, queue, message, raw, popped=True)
                 if envelope is not None:
                     return envelope
-                for app in self._consumers(server)[:1]:  # which logs and rejects what is no task's
-                    self.worker_of(app).receive("", queue, message)
+                if self.consumes(server, queue):  # a worker logs and rejects what is no task's
+                    self.worker_of(self._consumers(server)[0]).receive("", queue, message)
+                else:  # another program's, or a SimpleQueue's
+                    channel.put_front(queue, message)
         return None
 
     def put(self, envelope: Envelope, *, front: bool = False) -> None:

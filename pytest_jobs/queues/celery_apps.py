@@ -14,7 +14,7 @@ from celery.fixups.django import DjangoWorkerFixup
 from celery.utils.collections import AttributeDict
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
-from kombu import Connection, pools
+from kombu import Connection, connection, pools
 
 from pytest_jobs.queues.base import Host
 from pytest_jobs.queues.celery_eager import Eager
@@ -23,6 +23,7 @@ from pytest_jobs.queues.celery_quick import quick
 from pytest_jobs.queues.celery_results import Waiter, backend_for
 from pytest_jobs.queues.celery_servers import MemoryServer, RabbitServer, RedisServer, Server
 from pytest_jobs.queues.celery_transport import transport_class
+from pytest_jobs.queues.celery_urls import transports
 
 __all__ = ["Current", "Takeover"]
 __tracebackhide__ = True
@@ -99,6 +100,7 @@ class Takeover:
                 return backend_for(app, takeover.waiter, takeover._redis_server, takeover._stores)
 
             stack.enter_context(patch.object(Connection, "get_transport_cls", get_transport_cls))
+            stack.enter_context(patch.object(connection, "get_transport_cls", transports(connection.get_transport_cls)))
             stack.enter_context(patch.object(Celery, "_get_backend", get_backend))
             stack.enter_context(patch.object(Celery, "send_task", self._sending(Celery.send_task)))
             stack.enter_context(patch.object(control.Control, "broadcast", self._broadcasting()))

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from celery import states
-from celery.app import backends
 from celery.backends.base import Backend, DisabledBackend, KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TimeoutError  # noqa: A004 - Celery's own name
 
 from pytest_jobs.queues.celery_servers import Client, RedisServer
+from pytest_jobs.queues.celery_urls import backend_named
 
 __all__ = ["Waiter", "backend_for"]
 __tracebackhide__ = True
@@ -146,7 +146,7 @@ def backend_for(
     app: Any, waiter: Waiter, redis_server: Callable[[str], RedisServer], stores: dict[str, dict[str, Any]]
 ) -> Any:
     """Make the result backend of `app`: of the class it configured when that is Redis, else in memory."""
-    cls, url = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
+    cls, url = backend_named(app.backend_cls or app.conf.result_backend, app.loader)
     if isinstance(cls, type) and issubclass(cls, DisabledBackend):
         return cls(app=app, url=url)
     if isinstance(cls, type) and issubclass(cls, RedisBackend):

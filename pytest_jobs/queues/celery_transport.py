@@ -1,6 +1,8 @@
 """In-process brokers beneath kombu: its Redis transport over fakeredis, its memory transport with the gaps closed."""
 
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from queue import Empty
 from typing import Any
 
@@ -136,6 +138,21 @@ class _RedisTransport(kombu_redis.Transport):
         super().__init__(*args, **kwargs)
         # Nothing here is ever polled for; its descriptor would stay open.
         self.cycle.poller.close()
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        """Hand out the next message that anybody consumes (`SimpleQueue.get`); waiting for one moves virtual time."""
+        began = time.monotonic()
+        while not any(self._drained(channel) for channel in self.channels):
+            waited = time.monotonic() - began
+            if timeout is not None and waited >= timeout:
+                raise TimeoutError
+            time.sleep(1.0 if timeout is None else min(1.0, timeout - waited))
+
+    def _drained(self, channel: Any) -> bool:
+        with suppress(Empty):
+            channel.drain_events(callback=self._deliver)
+            return True
+        return False
 
 
 def transport_class(server: Server, hooks: Hooks) -> type[Any]:

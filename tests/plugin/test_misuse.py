@@ -117,6 +117,29 @@ def test_settings(suite, setting):
     assert result.outlines == []
 
 
+def test_a_world_in_a_world(suite):
+    """The sentence stands at the line that opens the second one; nothing of ours is between."""
+    result = suite.run("""
+import pytest_jobs
+
+def test_nested(jobs):
+    with pytest_jobs.in_process_worker():
+        raise SystemExit
+""")
+    result.stdout.fnmatch_lines(
+        [
+            ">       with pytest_jobs.in_process_worker():",
+            "E       pytest_jobs.UsageError: an in-process worker is active already (the fixture jobs, or in_process_worker()); "
+            "use that one, worlds do not nest",
+            "",
+            "*: UsageError",
+        ],
+        consecutive=True,
+    )
+    result.stdout.no_fnmatch_line("*contextlib*")
+    result.assert_outcomes(failed=1)
+
+
 @pytest.mark.parametrize(
     ("app", "said"),
     [
