@@ -6,7 +6,8 @@ from typing import Any
 from celery.app import backends
 from celery.backends.base import Backend
 from celery.exceptions import ImproperlyConfigured
-from kombu.transport import TRANSPORT_ALIASES, virtual
+from kombu import transport as transports_of_kombu
+from kombu.transport import virtual
 
 from pytest_jobs.errors import UsageError
 
@@ -30,11 +31,11 @@ def transports(find: Callable[[Any], Any]) -> Callable[[Any], Any]:
         try:
             return find(transport)
         except Exception as error:
-            if transport in TRANSPORT_ALIASES:
+            if transport in transports_of_kombu.TRANSPORT_ALIASES:
                 return Driverless
             if not isinstance(error, KeyError):
                 raise
-        known = ", ".join(sorted(name for name in TRANSPORT_ALIASES if name))
+        known = ", ".join(sorted(name for name in transports_of_kombu.TRANSPORT_ALIASES if name))
         raise UsageError(f"a broker URL begins with {transport!r}, which kombu does not know; allowed are {known}")
 
     return get_transport_cls
