@@ -115,7 +115,7 @@ class Clock:
         if not freezegun_api.freeze_factories:
             start = self._start or freezegun_api.real_datetime.now(UTC).replace(microsecond=0)
             self._freezer = freeze_time(_naive(start), real_asyncio=True, ignore=["_pytest.timing"])
-            with quick_start():
+            with quick_start(self._freezer):
                 self._own = self._freezer.start()
         elif self._start is not None:
             freezegun_api.freeze_factories[-1].move_to(_naive(self._start))
@@ -251,16 +251,15 @@ class Clock:
             if not names or module is sys.modules[__name__]:
                 continue
             for name in _sleepers(key, id(module), len(names)):
-                if names.get(name) is REAL_SLEEP:
-                    setattr(module, name, sleep)
-                    self._patched.append((module, name, REAL_SLEEP))
-            if key.startswith("hypothesis.") and names.get("time") is time:
-                names["time"] = self.unfrozen
-                self._patched.append((module, "time", time))
+                before = names.get(name)
+                if before is REAL_SLEEP or before is time:
+                    setattr(module, name, sleep if before is REAL_SLEEP else self.unfrozen)
+                    self._patched.append((module, name, before))
 
 
 @cache
 def _sleepers(module: str, identity: int, size: int) -> tuple[str, ...]:
-    """Find the names under which a module holds `time.sleep`; looked for again only when its number of names changed."""
+    """Find the names under which a module holds `time.sleep`, or Hypothesis `time`; again only when its number of names changed."""
     names = getattr(sys.modules.get(module), "__dict__", {})
-    return tuple(name for name, value in list(names.items()) if value is REAL_SLEEP)
+    wanted = (REAL_SLEEP, time) if module.startswith("hypothesis.") else (REAL_SLEEP,)
+    return tuple(name for name, value in list(names.items()) if any(value is each for each in wanted))

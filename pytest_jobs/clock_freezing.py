@@ -1,6 +1,7 @@
 """What makes freezegun quick: its look for clocks when it starts, and its clocks while it lasts."""
 
 import sys
+import warnings
 from calendar import timegm
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,30 +16,52 @@ __tracebackhide__ = True
 
 
 @contextmanager
-def quick_start() -> Iterator[None]:
-    """Let freezegun start so that its clocks are quick to read, and look for clocks only where it has to.
+def quick_start(freezer: Any) -> Iterator[None]:
+    """Let freezegun start so that its clocks are quick to read, and look for clocks only where there are any.
 
-    It lists all names of all modules: here only of those whose number of names has changed.
+    It lists all names of all modules, each time: here only those of modules whose number of names has changed.
     """
     with ExitStack() as stack:
         now = _Now()
         for name in ("time", "monotonic", "perf_counter"):
             stack.enter_context(patch.object(api, f"fake_{name}", now.read_by(getattr(api, f"fake_{name}"), getattr(api, f"real_{name}"))))
         find = getattr(api, "_get_cached_module_attributes", None)
-        if find is not None:
-
-            def found(module: Any) -> Any:
-                name, names = module.__name__, getattr(module, "__dict__", ())
-                return _clocks(name, id(module), len(names), find) if sys.modules.get(name) is module else find(module)
-
-            stack.enter_context(patch.object(api, "_get_cached_module_attributes", found))
+        if find is None:
+            yield
+            return
+        modules = _Modules(freezer.ignore, find)
+        stack.enter_context(patch.object(api, "sys", modules))
+        stack.enter_context(patch.object(api, "_get_cached_module_attributes", lambda module: modules.clocks[id(module)]))
         yield
+        freezer.modules_at_start = set(sys.modules)
+
+
+class _Modules:
+    """What freezegun has of `sys` while it starts: the modules that hold a clock, and under which names."""
+
+    def __init__(self, ignored: tuple[str, ...], find: Callable[[Any], Any]) -> None:
+        self.modules: dict[str, Any] = {}
+        self.clocks: dict[int, Any] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, module in list(sys.modules.items()):
+                names = getattr(module, "__dict__", None)
+                clocks = _clocks(name, id(module), len(names), find, ignored) if names else ()
+                if clocks:
+                    self.modules[name] = module
+                    self.clocks[id(module)] = clocks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
 
 
 @cache
-def _clocks(module: str, identity: int, size: int, find: Callable[[Any], Any]) -> Any:
-    """Find the names under which a module holds a clock, as freezegun does."""
-    return find(sys.modules[module])
+def _clocks(module: str, identity: int, size: int, find: Callable[[Any], Any], ignored: tuple[str, ...]) -> Any:
+    """Find the names under which a module holds a clock, as freezegun does; it leaves some modules alone."""
+    found = sys.modules.get(module)
+    if found is None or module == api.__name__ or module.startswith(ignored) or module.endswith(".six.moves"):
+        return ()
+    return find(found) if getattr(found, "__name__", "datetime") not in {"datetime", "time"} else ()
 
 
 class _Now:

@@ -2,9 +2,11 @@
 
 import importlib.util
 import io
+import os
 import sysconfig
 import tokenize
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from pytest_jobs.errors import UsageError
@@ -22,6 +24,9 @@ class Source:
         roots: Folders of project code.
         exclude: Files that are never project code, such as the test module.
         modules: Importable names whose files count although they are installed.
+
+    Attributes:
+        foreign: The names of files that are known to be none of it.
     """
 
     def __init__(self, roots: Iterable[Path], exclude: Iterable[Path] = (), modules: Iterable[str] = ()) -> None:
@@ -30,28 +35,31 @@ class Source:
         self._included: set[str] = set()
         self._packages = tuple(_place(name) for name in modules)
         self._known: dict[str, bool] = {}
-        paths = sysconfig.get_paths()
-        own = str(Path(__file__).resolve().parent)
-        self._installed = tuple({*(str(Path(paths[key]).resolve()) for key in ("purelib", "platlib", "stdlib")), own})
+        self._names: dict[str, str] = {}
+        self._installed = _installed()
+        self.foreign: set[str] = set()
 
     def include(self, filename: str) -> None:
         """Count a file: a task is defined there."""
-        path = str(Path(filename).resolve())
+        path = str(_resolved(filename))
         if path not in self._included and not path.startswith(self._installed):
             self._included.add(path)
             self._known.clear()
+            self.foreign.clear()
 
     def is_project(self, filename: str) -> bool:
         """Tell whether a code object's file is project code."""
         known = self._known.get(filename)
         if known is None:
             known = self._known[filename] = self._decide(filename)
+            if not known:
+                self.foreign.add(filename)
         return known
 
     def _decide(self, filename: str) -> bool:
         if filename.startswith("<"):
             return False
-        path = Path(filename).resolve()
+        path = _resolved(filename)
         text = str(path)
         if text in self._included or any(text == place or text.startswith(f"{place}/") for place in self._packages):
             return True
@@ -67,11 +75,12 @@ class Source:
 
     def label(self, filename: str, line: int) -> str:
         """Name a line as people do: `billing/tasks.py:42`."""
-        path = Path(filename).resolve()
-        for root in self.roots:
-            if path.is_relative_to(root):
-                return f"{path.relative_to(root).as_posix()}:{line}"
-        return f"{path.name}:{line}"
+        name = self._names.get(filename)
+        if name is None:
+            path = _resolved(filename)
+            root = next((root for root in self.roots if path.is_relative_to(root)), None)
+            name = self._names[filename] = path.name if root is None else path.relative_to(root).as_posix()
+        return f"{name}:{line}"
 
     def find_line(self, target: str, caller: str) -> tuple[str, int]:
         """Resolve `billing/tasks.py:42`.
@@ -111,6 +120,23 @@ class Source:
             raise UsageError(f"{caller} was given '#{name}', which stands in more than one place: {places}")
         there = f"; there are {', '.join(f'#{point}' for point in sorted(named))}" if named else ""
         raise UsageError(f"{caller} was given '#{name}', but no loaded project file has the comment # jobs: {name}{there}")
+
+
+def _resolved(filename: str) -> Path:
+    return _absolute(filename) if os.path.isabs(filename) else Path(filename).resolve()
+
+
+@cache
+def _absolute(filename: str) -> Path:
+    """Resolve a file's name, once a process: each world asks for hundreds of them."""
+    return Path(filename).resolve()
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    own = str(Path(__file__).resolve().parent)
+    return tuple({*(str(Path(paths[key]).resolve()) for key in ("purelib", "platlib", "stdlib")), own})
 
 
 def named_points(filename: str) -> dict[str, int]:

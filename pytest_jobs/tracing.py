@@ -52,6 +52,8 @@ class Tracing:
     def __init__(self, watch: "Watch") -> None:
         self._traces = watch.traces
         self._project = watch.source.is_project
+        self._foreign = watch.source.foreign
+        self._alone = True
         self._before: dict[int, Any] = {}
         self._exits: Any = frozenset()
         self._call_hook = self._call
@@ -63,6 +65,7 @@ class Tracing:
         thread = get_ident()
         if thread not in self._before:
             self._before[thread] = sys.gettrace()
+            self._alone = not any(self._before.values())
             sys.settrace(self._call_hook)
 
     def rest(self) -> None:
@@ -97,6 +100,8 @@ class Tracing:
         frame.f_trace_lines = False
 
     def _call(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if self._alone and frame.f_code.co_filename in self._foreign and not self._exits:
+            return None  # a library calls itself, which it does all the time
         thread = get_ident()
         before = self._before.get(thread)
         inner = None

@@ -1,7 +1,8 @@
-"""What Celery and billiard compute anew for each job although it never changes, computed once a world."""
+"""What Celery and billiard compute anew for each job although it never changes, computed once."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from types import CodeType
 from typing import Any
 from unittest.mock import patch
@@ -20,20 +21,14 @@ def quick() -> Iterator[None]:
     with ExitStack() as stack:
         if VERSION >= (5, 7):  # before, names went before mappings
             stack.enter_context(patch.object(ConfigurationView, "__getitem__", _looked_up(ConfigurationView.__getitem__)))
-        stack.enter_context(patch.object(_Frame, "Code", staticmethod(_described())))
+        stack.enter_context(patch.object(_Frame, "Code", staticmethod(_described)))
         yield
 
 
-def _described() -> Callable[[CodeType], Any]:
-    known: dict[int, tuple[CodeType, Any]] = {}
-
-    def describe(code: CodeType) -> Any:
-        found = known.get(id(code))
-        if found is None:
-            found = known[id(code)] = code, _Code(code)
-        return found[1]
-
-    return describe
+@cache
+def _described(code: CodeType) -> Any:
+    """Describe code as billiard does for each frame of each error: it lists the position of every instruction."""
+    return _Code(code)
 
 
 def _looked_up(by_celery: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
