@@ -124,8 +124,7 @@ def shortened(parameters: Any, statement: str = "", longest: int = 200) -> str:
         return _cut(", ".join(f"{name}={value!r}" for name, value in parameters.items()), longest)
     if isinstance(parameters, Iterable) and not isinstance(parameters, str | bytes):
         members = list(parameters)
-        many = [each for each in members if isinstance(each, list | tuple | Mapping)]
-        if members and len(many) == len(members):
+        if members and all(isinstance(each, list | tuple | Mapping) for each in members):
             rest = f" and {len(members) - 1} more" if len(members) > 1 else ""
             return shortened(members[0], longest=longest) + rest
         return _cut(", ".join(map(repr, members)), longest)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from celery.app.trace import build_tracer
 from celery.worker.consumer import Consumer
 from celery.worker.worker import WorkController
 
@@ -102,6 +103,32 @@ class VirtualTimer:
         return len(self.entries)
 
 
+class _Strategies(dict[str, Any]):
+    """How each task's messages are received: found out when the first one comes, for a project has many tasks and a test few."""
+
+    def __init__(self, consumer: "InProcessConsumer") -> None:
+        super().__init__()
+        self._consumer = consumer
+
+    def __missing__(self, name: str) -> Any:
+        consumer = self._consumer
+        task = consumer.app.tasks.get(name)
+        if task is None:
+            raise KeyError(name)
+        consumer.instrument(task)
+        # As `Consumer.update_strategies` does it for all tasks.
+        strategy = self[name] = task.start_strategy(consumer.app, consumer)
+        task.__trace__ = build_tracer(name, task, consumer.app.loader, consumer.hostname, app=consumer.app)
+        return strategy
+
+    def renew(self) -> None:
+        """Find out anew what was known."""
+        known = [name for name in self if name in self._consumer.app.tasks]
+        self.clear()
+        for name in known:
+            self[name]
+
+
 class InProcessConsumer(Consumer):
     """Celery's consumer; its loop only connects, the messages are handed to it one by one."""
 
@@ -115,6 +142,7 @@ class InProcessConsumer(Consumer):
 
     instrument: Callable[[Any], None]
     owner: "AppWorker"
+    strategies: Any
 
     def start(self) -> None:
         self.restart_count += 1
@@ -133,9 +161,9 @@ class InProcessConsumer(Consumer):
         super()._limit_move_to_pool(request)
 
     def update_strategies(self) -> None:
-        for task in list(self.app.tasks.values()):
-            self.instrument(task)
-        super().update_strategies()
+        if not isinstance(self.strategies, _Strategies):
+            self.strategies = _Strategies(self)
+        self.strategies.renew()
 
 
 class AppWorker:
