@@ -148,7 +148,15 @@ class Baton:
     def pause(self) -> None:
         """Stand before a line of project code, where another thread may come first."""
         strand = self._mine()
-        if self.at_lines and strand is not None and (strand is not self._holder or self._in_turn or self._random.random() < 0.5):
+        if strand is None:
+            return
+        if strand is not self._holder or (self.at_lines and (self._in_turn or self._random.random() < 0.5)):
+            self._hand_over(strand)
+
+    def turn(self) -> None:
+        """Wait for the calling thread's turn, when it went on by itself after it had waited for something else."""
+        strand = self._mine()
+        if strand is not None and strand is not self._holder:
             self._hand_over(strand)
 
     def sleep(self, length: float) -> bool:

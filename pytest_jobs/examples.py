@@ -72,7 +72,8 @@ class Examples:
         self._struck: set[str] = set()
         self._unused: set[str] | None = None
         self._unseen: dict[str, None] = {}
-        self._left_out = self._closed = 0
+        self._left_out = 0
+        self._closed: list[str] = []
 
     def explore(self, body: Callable[[], None], given: dict[str, Any]) -> None:
         """Run one example undisturbed and under each schedule, and judge.
@@ -138,7 +139,7 @@ class Examples:
         __tracebackhide__ = True
         assert own.world is not None
         self._struck |= {step.kind for run in found.runs if run.struck for step in run.schedule.steps}
-        self._left_out, self._closed = max(self._left_out, found.left_out), max(self._closed, found.closed)
+        self._left_out, self._closed = max(self._left_out, found.left_out), max(self._closed, found.closed, key=len)
         self._busy = self._busy or bool(own.tasks)
         command = f"pytest {quote(self._node)}{' --jobs-all' if self._marked.implied else ''} --jobs-schedule"
         notes = [left_out(found.left_out, len(found.runs))] if found.left_out else []

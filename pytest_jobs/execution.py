@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_jobs.errors import UsageError
+from pytest_jobs.heldlocks import held_locks
 from pytest_jobs.injected import mark_injected
 from pytest_jobs.ledger import Entry
 from pytest_jobs.probes.base import Transient
@@ -35,6 +36,7 @@ class Execution:
         self.child_only = False
         self.soft_struck = False
         self.hung = ""
+        self.naps = 0
         self.graceful = False
         self.stops_at = math.inf
         self.timed_out: float | None = None
@@ -104,7 +106,9 @@ class Execution:
             self.error = error
             if self.trace is not None:
                 self.trace.refuse()
+            self.worker.recorder.turn()
             raise
+        self.worker.recorder.turn()
         if self.trace is not None:
             self.trace.refuse()
         return self.value
@@ -117,7 +121,8 @@ class Execution:
     def _traced(self, run: Any, faulty: Callable[[], Any]) -> Any:
         """Run the body where it can be killed, seeing its lines when the schedule is about points."""
         worker = self.worker
-        lines = (worker.route.lines and self.disturbed) or bool(worker.faults.lines) or (worker.baton is not None and worker.baton.at_lines)
+        lines = (worker.route.lines and self.disturbed) or bool(worker.faults.lines) or worker.rival is not None
+        lines = lines or (worker.baton is not None and worker.baton.at_lines)
         self.trace = self._new_trace(self._line if lines else None)
         return self.trace.run(faulty)
 
@@ -160,6 +165,8 @@ class Execution:
 
     def sleep(self, length: float) -> None:
         """Let virtual time pass in the task; the earlier of its time limits (seconds) strikes first."""
+        self.naps += 1
+        self.worker.napped(self)
         soft, hard = self.limits
         waited = self.worker.clock.timestamp - self.started
         ends = waited + length
@@ -203,9 +210,11 @@ class Execution:
         return self.worker.recorder.holding
 
     @property
-    def blocks(self) -> bool:
-        """Whether a second delivery would wait for what this one holds."""
-        return self.open_writes or self.worker.recorder.locking
+    def locking(self) -> bool:
+        """Whether the task's code names a lock in memory that is held now."""
+        if self.trace is None:
+            return False
+        return bool(held_locks(list(self.trace.frames()), self.worker.source.is_project))
 
     def spawned(self, envelope: Envelope) -> None:
         """A job was published by this one."""

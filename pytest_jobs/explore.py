@@ -9,7 +9,7 @@ from pytest_jobs.ignore import Ignore
 from pytest_jobs.kinds import KINDS
 from pytest_jobs.planning import deeper, in_turn, recalled
 from pytest_jobs.retries import is_hasty
-from pytest_jobs.route import Point
+from pytest_jobs.route import WAITS, Point
 from pytest_jobs.schedules import ONCE, Schedule
 from pytest_jobs.verdict import Comparison, compare
 from pytest_jobs.world import Early, Finding, World
@@ -40,6 +40,7 @@ class Run:
         blamed: The tasks that the schedule struck, each with what their attempts did.
         ignore: The patterns of differences that are fine in it.
         hit: Which outgoing call the schedule let fail.
+        closed: Why its overlap could not be tried, empty when it could; nothing in it is then judged.
     """
 
     schedule: Schedule
@@ -56,6 +57,7 @@ class Run:
     blamed: tuple[tuple[str, frozenset[str]], ...] = ()
     ignore: tuple[str, ...] = ()
     hit: str = ""
+    closed: str = ""
 
     @property
     def retried(self) -> Hashable:
@@ -74,7 +76,7 @@ class Exploration:
         vacuous: The kinds that found nothing to do; of the one schedule that was asked for, its id.
         missed: The ids of schedules that found nothing to do, although others of their kind did.
         left_out: How many schedules the budget cut.
-        closed: At how many points overlap was not tried, because a transaction with writes was open there.
+        closed: Why overlap was not tried inside an open transaction, once for each point.
         spoiled: Why the undisturbed run failed, empty when it did not.
         all_kinds: Whether every kind was asked for, so that none was by name.
     """
@@ -84,7 +86,7 @@ class Exploration:
     vacuous: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     left_out: int = 0
-    closed: int = 0
+    closed: list[str] = field(default_factory=list)
     spoiled: str = ""
     all_kinds: bool = False
 
@@ -126,6 +128,9 @@ def explore(
     wanted = frozenset(first.world.state)
     planned_ones = [only] if only is not None else in_turn(kinds, first)
     recall = recalled(remembered, kinds) if only is None else []
+    tried_in_vain: list[Schedule] = []
+    if "overlap" in kinds and only is None:
+        found.closed = [point.closed for point in first.points if point.closed]
     queue = [*recall, *(schedule for schedule in planned_ones if schedule not in recall)]
     usual = _shapes(first)
     persistent: set[Hashable] = set()
@@ -136,6 +141,13 @@ def explore(
         if one.world is not None and any(is_hasty(outcome) for outcome in one.world.outcomes):
             # Waits that the task draws at random may all have been nothing, but hardly twice.
             one = run(schedule, wanted, False)
+        if one.closed == WAITS:
+            one = replace(run(schedule.alongside, wanted, False), schedule=schedule)
+        if one.closed:
+            found.closed.append(one.closed)
+            tried_in_vain.append(schedule)
+            progress(number, min(len(queue), limit))
+            continue
         if one.struck or schedule in planned_ones:
             found.runs.append(one)
         more: list[Schedule] = []
@@ -147,12 +159,11 @@ def explore(
             more.append(replace(schedule, on=True))
         queue += [each for each in more if each not in queue]
         progress(number, min(len(queue), limit))
-    found.closed = sum(point.open for point in first.points) if "overlap" in kinds and only is None else 0
     found.left_out = max(len(queue) - limit, 0)
     place = {schedule: number for number, schedule in enumerate(dict.fromkeys((*planned_ones, *queue)))}
     found.runs.sort(key=lambda one: (len(one.schedule.steps), place[one.schedule]))
     tried = {one.schedule.kind for one in found.runs if one.struck} | {schedule.kind for schedule in queue[limit:]}
-    missed = [one.schedule for one in found.runs if not one.struck]
+    missed = [one.schedule for one in found.runs if not one.struck] + tried_in_vain * (only is not None)
     found.vacuous = [kind for kind in kinds if kind not in tried] if only is None else [str(each) for each in missed]
     found.missed = [str(each) for each in missed if each.kind in tried]
     return found

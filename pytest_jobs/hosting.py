@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from pytest_jobs.baton import Baton
+from pytest_jobs.baton import Abandoned, Baton
 from pytest_jobs.clock import Clock
 from pytest_jobs.crew import Crew
 from pytest_jobs.execution import Execution
@@ -13,7 +13,8 @@ from pytest_jobs.ledger import Entry, Ledger
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.queues.base import Envelope, Outcome, Queue
 from pytest_jobs.records import Effect
-from pytest_jobs.route import Route
+from pytest_jobs.rival import NAPS, Rival
+from pytest_jobs.route import WAITS, Route
 from pytest_jobs.schedules import Schedule
 from pytest_jobs.world import Early
 
@@ -21,6 +22,8 @@ __all__ = ["MOST_DELIVERIES", "Call", "Hosting"]
 __tracebackhide__ = True
 
 MOST_DELIVERIES = 10_000
+ELSEWHERE = "somebody else holds a lock"
+ONE_THREAD = "deliveries take turns in one thread"
 
 
 class Call:
@@ -74,11 +77,13 @@ class Hosting:
         self._again: list[Envelope] = []
         self.baton: Baton | None = None
         self.crew: Crew | None = None
+        self.rival: Rival | None = None
         self._unlimited: dict[str, str] = {}
         self._early: list[tuple[str, str, str, Mapping[str, None]]] = []
         self._acked: set[str] = set()
         self.after_ack: list[Envelope] = []
         self.beside = False
+        self._nested = 0
 
     def disturbs(self, entry: Entry) -> bool:
         """Whether the schedule is about this job."""
@@ -87,6 +92,28 @@ class Hosting:
     def overlap(self, execution: Execution) -> None:
         """Deliver the running message again, to its end, while the first delivery stands still."""
         raise NotImplementedError
+
+    def closed(self, execution: Execution) -> str:
+        """Say why no second delivery can run now, empty where one can: here, or in a thread of its own."""
+        held = self.recorder.held()
+        if not held and self.recorder.locking:
+            return ELSEWHERE
+        if not held and not self.apart(execution):
+            return ""
+        if self.beside or self.baton is not None:
+            return ONE_THREAD
+        deadly = next((fault.plan for fault in self.faults.all if fault.kind in {"crash", "hang"}), None)
+        return f"{deadly} is armed" if deadly is not None else next((each.alone for each in held if each.alone), "")
+
+    def apart(self, execution: Execution) -> bool:
+        """Whether a second delivery needs a thread of its own, as it could wait for what this one holds."""
+        return self.route.apart or self.recorder.holding or execution.locking
+
+    def napped(self, execution: Execution) -> None:
+        """Know that a task sleeps; one that runs inside another one and sleeps again and again waits for a lock of that."""
+        if self._nested and self.rival is None and execution.naps > NAPS:
+            self.route.closed = WAITS
+            raise Abandoned
 
     def pass_time(self, length: float) -> None:
         """Let virtual time pass while a task runs; brokers hand out again what lies unacknowledged too long."""
@@ -156,7 +183,9 @@ class Hosting:
 
     def apply(self, job_id: str, work: Callable[[], None]) -> None:
         """Run a delivery: at once, or with others in the threads of a pool, or by one of several workers."""
-        if self.baton is None or self.baton.inside:
+        if self.rival is not None and self.rival.awaited:
+            self.rival.take_on(work)
+        elif self.baton is None or self.baton.inside or self.rival is not None:
             work()
         elif self.crew is not None:
             self.crew.take_on(self.ledger.entries[job_id].queue, work)
@@ -187,6 +216,8 @@ class Hosting:
             outcome = execution.run(run)
         finally:
             self.current, self.recorder.sink = outer, kept
+        if self.rival is not None and self.rival.first is execution:
+            self.rival.finish()
         if outcome.outcome == "succeeded" and execution.entered and execution.disturbed and not entry.duplicate and self.route.doubles:
             self._again.append(self._another(entry.last))
         return outcome

@@ -190,6 +190,7 @@ def _run(jobs: "Jobs", schedule: Schedule, outcome: str, message: str, deliverie
         blamed=struck(worker),
         ignore=tuple(session.ignore),
         hit=worker.route.hit,
+        closed=worker.route.closed,
     )
 
 
@@ -265,7 +266,8 @@ def failing_run(schedule: Schedule, message: str, jobs: "Jobs | None") -> Run:
         return _run(jobs, schedule, "failed", message, len(worker.deliveries))
     except (RunawayJobs, UsageError):
         ran = tuple(dict.fromkeys(job.name for job in jobs.all if job.attempts))
-        return Run(schedule, "failed", message, None, lines(worker), len(worker.deliveries), ran)
+        closed = worker.route.closed
+        return Run(schedule, "failed", message, None, lines(worker), len(worker.deliveries), ran, closed=closed)
 
 
 def options_for(options: "Options", marked: Marked) -> tuple[tuple[str, ...], int]:

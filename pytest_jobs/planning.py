@@ -15,7 +15,7 @@ class _Point(Protocol):
 
     Attributes:
         number: Which point of the run.
-        open: Whether a transaction with writes was open there.
+        closed: Why no second delivery could run there, empty where one could.
         task: Whose point it is.
     """
 
@@ -23,7 +23,7 @@ class _Point(Protocol):
     def number(self) -> int: ...
 
     @property
-    def open(self) -> bool: ...
+    def closed(self) -> str: ...
 
     @property
     def task(self) -> str: ...
@@ -59,7 +59,7 @@ def in_turn(kinds: Iterable[str], run: _Run) -> list[Schedule]:
 
 
 def _groups(kind: str, run: _Run) -> Iterator[Sequence[Schedule]]:
-    points = [(point.task, (point.number, point.open)) for point in run.points]
+    points = [(point.task, (point.number, bool(point.closed))) for point in run.points]
     calls = list(zip(run.callers or [""] * len(run.outgoing), run.outgoing, strict=True))
     if kind not in AT_POINTS | AT_CALLS:
         yield planned(kind, run.deliveries, (), ())

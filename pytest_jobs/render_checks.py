@@ -1,5 +1,6 @@
 """The words of the explicit checks and of what a test asked for that did not happen."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -31,10 +32,11 @@ def unlimited(task: str, pool: str) -> str:
     return f"{task} has a time limit, but worker_pool is {pool}, which keeps {kept}; prefork keeps both ({DOCS}#hang)"
 
 
-def not_struck(task: str, schedule: str, missed: Sequence[str], points: int, calls: int) -> str:
-    """Say that a schedule named a place which the run never reached."""
+def not_struck(task: str, schedule: str, missed: Sequence[str], points: int, calls: int, closed: str) -> str:
+    """Say that a schedule named a place which the run never reached, or where no second delivery could run."""
+    why = f"could not be tried: {closed}" if closed else f"{', '.join(missed)} found nothing to do"
     return (
-        f"{task}: the schedule {schedule} did not happen: {', '.join(missed)} found nothing to do\n\n"
+        f"{task}: the schedule {schedule} did not happen: {why}\n\n"
         f"The run had {points} points (crash, overlap) and {calls} outgoing calls (fail, reply-lost).\n"
         f"      {DOCS}#unfired"
     )
@@ -57,10 +59,11 @@ def vacuous(kind: str, test: str) -> str:
     return f"{kind} found nothing to do in {test}: it is vacuous, not passed"
 
 
-def not_overlapped(points: int) -> str:
-    """Say where overlaps were not tried."""
-    places = "one point" if points == 1 else f"{points} points"
-    return f"overlap was not tried at {places} inside an open transaction"
+def not_overlapped(reasons: Sequence[str]) -> str:
+    """Say where overlaps were not tried, and why, the most frequent reason first."""
+    places = "one point" if len(reasons) == 1 else f"{len(reasons)} points"
+    why = ", ".join(reason for reason, _ in Counter(reasons).most_common())
+    return f"overlap was not tried at {places} inside an open transaction: {why}"
 
 
 def shared_fixture(marked: bool) -> str:

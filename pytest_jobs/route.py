@@ -12,9 +12,10 @@ from pytest_jobs.schedules import AT_POINTS, Schedule, error_named
 if TYPE_CHECKING:
     from pytest_jobs.execution import Execution
 
-__all__ = ["Point", "Route"]
+__all__ = ["WAITS", "Point", "Route"]
 
 MOST_POINTS = 1_000_000
+WAITS = "the second delivery waits for a lock of the first one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +25,23 @@ class Point:
     Attributes:
         number: Which point of the run, from 1: the number in `crash@7`.
         label: `billing/tasks.py:42 after POST https://…/charges`.
-        open: Whether a transaction with writes was open there.
+        closed: Why no second delivery could run there, empty where one could.
         task: Whose point it is.
     """
 
     number: int
     label: str
-    open: bool = False
+    closed: str = ""
     task: str = ""
 
 
 class Route:
-    """Owns the numbering of one world's points and outgoing calls."""
+    """Owns the numbering of one world's points and outgoing calls.
+
+    Attributes:
+        apart: Whether an overlapping delivery has a thread of its own in any case.
+        closed: Why the overlap of the schedule was not possible, or came to nothing, empty when it was not.
+    """
 
     def __init__(self, schedule: Schedule, record: bool, signature: Callable[[], Hashable]) -> None:
         self.schedule = schedule
@@ -46,6 +52,8 @@ class Route:
         self.reached = 0
         self.calls = 0
         self.hit = ""
+        self.closed = ""
+        self.apart = any(step.apart for step in schedule.steps)
         self._losing: Effect | None = None
         self._down: tuple[str, str, Transient] | None = None
         self._classes: dict[Hashable, Point] = {}
@@ -151,8 +159,11 @@ class Route:
             after = f" after {done[-1]}" if label.startswith("line") and done else ""
             text = f"{where}{after}" if label.startswith("line") else f"{where} {label}".strip()
             self._classes.pop(key, None)
-            self._classes[key] = Point(self.reached, text, execution.open_writes, execution.entry.name)
+            closed = next((held.alone for held in execution.worker.recorder.held() if held.alone), "")
+            self._classes[key] = Point(self.reached, text, closed, execution.entry.name)
         if self.strikes("crash", self.reached):
             execution.kill(f"killed at {where} {label}" if not label.startswith("line") else f"killed at {where}")
-        if self._next("overlap", self.reached) and not execution.blocks and self.strikes("overlap", self.reached):
-            execution.overlap(f"overlapped at {where}")
+        if self._next("overlap", self.reached):
+            self.closed = execution.worker.closed(execution)
+            if not self.closed and self.strikes("overlap", self.reached):
+                execution.overlap(f"overlapped at {where}")

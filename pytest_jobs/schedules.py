@@ -3,7 +3,7 @@
 import builtins
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +22,7 @@ class Schedule:
         then: What strikes after it: `crash@3+crash@9`.
         error: The dotted name of what an outgoing call raises; empty for its library's own transient error.
         on: Whether the call goes on failing in every retry of the job: `fail@3-`.
+        apart: Whether an overlapping delivery has a thread of its own, because it waits for a lock of the first one.
     """
 
     kind: str
@@ -29,11 +30,17 @@ class Schedule:
     then: "Schedule | None" = None
     error: str = ""
     on: bool = False
+    apart: bool = field(default=False, compare=False)
 
     @property
     def steps(self) -> tuple["Schedule", ...]:
         """Each of its faults by itself, in order."""
         return (replace(self, then=None), *(self.then.steps if self.then is not None else ()))
+
+    @property
+    def alongside(self) -> "Schedule":
+        """The same, its overlapping delivery in a thread of its own."""
+        return replace(self, apart=True)
 
     def has(self, *kinds: str) -> bool:
         """Tell whether a fault of any of these kinds is in it."""
@@ -118,7 +125,7 @@ def planned(kind: str, deliveries: int, points: Sequence[tuple[int, bool]], call
     Args:
         kind: One of `KINDS`.
         deliveries: How many deliveries the run had.
-        points: The number of one point of each class, and whether a transaction with writes was open there.
+        points: The number of one point of each class, and whether no second delivery could run there.
         calls: The numbers of its outgoing calls.
     """
     if not deliveries:
@@ -130,5 +137,5 @@ def planned(kind: str, deliveries: int, points: Sequence[tuple[int, bool]], call
     if kind == "crash":
         return [Schedule(kind, number) for number, _ in points]
     if kind == "overlap":
-        return [Schedule(kind, number) for number, is_open in points if not is_open]
+        return [Schedule(kind, number) for number, is_closed in points if not is_closed]
     return [Schedule(kind, number) for number in calls]

@@ -6,12 +6,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import reject
+
 from pytest_jobs import render, render_machine
 from pytest_jobs.errors import UsageError
 from pytest_jobs.fresh import forgive, fresh
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.records import Job, called
-from pytest_jobs.route import Route
+from pytest_jobs.route import WAITS, Route
 from pytest_jobs.schedules import AT_POINTS, Schedule
 from pytest_jobs.timeline import lines
 from pytest_jobs.trial import run_again
@@ -135,8 +137,11 @@ class Story:
         worker.beside = True
         try:
             worker.drain(limit=1)
+            closed = worker.route.closed
         finally:
             worker.route, worker.beside = outer, False
+        if closed == WAITS:
+            reject()
         self.check()
 
     def redeliver(self, published: Published) -> None:

@@ -50,9 +50,9 @@ def deliver(
     finally:
         worker.route = outer
     job = session.job(job_id)
-    if route.untouched and not isinstance(given, Schedule):
+    if (route.untouched or route.closed) and not isinstance(given, Schedule):
         missed = [str(step) for step in route.untouched]
-        raise AssertionError(not_struck(job.name, str(schedule), missed, route.reached, route.calls))
+        raise AssertionError(not_struck(job.name, str(schedule), missed, route.reached, route.calls, route.closed))
     return job
 
 

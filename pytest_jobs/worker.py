@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from pytest_jobs.baton import Abandoned
 from pytest_jobs.clock import Clock, Delta, seconds
 from pytest_jobs.crew import Crew
 from pytest_jobs.errors import JobsWarning, UsageError, WouldWaitForever
@@ -16,6 +17,7 @@ from pytest_jobs.probes.base import Recorder
 from pytest_jobs.queues.base import Envelope, Queue
 from pytest_jobs.records import JobList
 from pytest_jobs.render_checks import hung, unlimited
+from pytest_jobs.rival import Rival
 from pytest_jobs.schedules import Schedule
 from pytest_jobs.side_by_side import side_by_side
 from pytest_jobs.stuck import MOST_KILLS, is_poison, runaway, why_never
@@ -228,6 +230,8 @@ class Worker(Hosting):
             return work() is not False
         except BaseException as error:
             execution = self._killed_by(error)
+            if self.rival is not None:
+                self.rival.close()
             if execution is None:
                 raise
         self.restart(kill=not execution.graceful)
@@ -261,11 +265,20 @@ class Worker(Hosting):
         if copy is None:
             copy = self._another(execution.envelope)
             self.ledger.put(copy)
-        with self.recorder.nesting(), self._call(nested=True):
+        if self.apart(execution):
+            Rival(self, execution, lambda: self._deliver_nested(copy)).begin()
+        else:
+            with self.recorder.nesting(), suppress(Abandoned):
+                self._deliver_nested(copy)
+
+    def _deliver_nested(self, copy: Envelope) -> None:
+        with self._call(nested=True):
             self.current, kept = None, self.current
+            self._nested += 1
             try:
                 self.queue.deliver(copy, at_once=True)
             finally:
+                self._nested -= 1
                 self.current = kept
 
     def _strike(self, kind: str, fault: Any, envelope: Envelope) -> None:

@@ -1,19 +1,36 @@
 """What a probe is, and the recorder that probes report to."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from pytest_jobs.probes.running import outside_of_loops
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Unreadable
 
-__all__ = ["DELETED", "Patches", "Probe", "Recorder", "Restorable", "Sink", "Transient"]
+__all__ = ["DELETED", "NO_ROW_LOCKS", "OF_THE_TEST", "SINGLE", "Held", "Patches", "Probe", "Recorder", "Restorable", "Sink", "Transient"]
 
 Transient = Callable[[], BaseException]
 MISSING = object()
 DELETED = "(deleted)"
+SINGLE = "the database has one connection only"
+OF_THE_TEST = "the test holds a transaction around it"
+NO_ROW_LOCKS = "SQLite knows no SELECT … FOR UPDATE"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A connection on which a job holds a transaction open in which it wrote, or locks.
+
+    Attributes:
+        connection: The connection.
+        alone: Why no other worker could have a connection of its own beside it, empty where one could.
+    """
+
+    connection: object
+    alone: str = ""
 
 
 class Sink(Protocol):
@@ -26,6 +43,16 @@ class Sink(Protocol):
         """Stand right after the effect took place; record it; raise to kill or to lose the reply."""
 
 
+class Beside(Protocol):
+    """A second delivery that runs beside the first, in a thread of its own."""
+
+    def turn(self) -> None:
+        """Wait until it is the calling thread's turn."""
+
+    def uses(self, connection: object, alone: str) -> None:
+        """Know that the calling thread uses a connection; raise where a worker of its own would have had another one."""
+
+
 class Recorder:
     """Owns the way from probes to the running job.
 
@@ -35,26 +62,40 @@ class Recorder:
     Attributes:
         sink: What stands around the effects of the job that runs, None when none does.
         hurried: Whether nobody may wait for a lock.
-        holds: A question of probes, by their names: does a job hold a transaction open in which it wrote, or locks?
+        holds: A question of probes, by their names: on which connections does a job hold a transaction open in which it wrote,
+            or locks?
         locks: A question of probes, by their names: is a database that jobs used locked right now?
         blocks: A question of probes, by their names: what was written in each transaction that is open now and not the test
             framework's? The answer grows until the transaction ends.
         nests: What probes do, by their names, to give a job that runs inside another one what a worker has of its own.
+        leaves: What probes do, by their names, in a thread of ours that ends: they close what it has of its own.
+        rival: Told, while a second delivery runs in a thread of its own, of each connection that is used; see `Rival`.
     """
 
     def __init__(self) -> None:
         self.sink: Sink | None = None
         self.hurried = False
-        self.holds: dict[str, Callable[[], bool]] = {}
+        self.holds: dict[str, Callable[[], Iterable[Held]]] = {}
         self.locks: dict[str, Callable[[], bool]] = {}
         self.blocks: dict[str, Callable[[], Sequence[Mapping[str, None]]]] = {}
         self.nests: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+        self.leaves: dict[str, Callable[[], None]] = {}
+        self.rival: Beside | None = None
         self._inside: ContextVar[bool] = ContextVar("inside an effect", default=False)
 
     @property
     def holding(self) -> bool:
         """Whether a job holds a transaction open in which it wrote, or locks."""
-        return any(held() for held in self.holds.values())
+        return any(True for held in self.holds.values() for _ in held())
+
+    def held(self) -> list[Held]:
+        """Return the connections on which a job holds a transaction open in which it wrote, or locks."""
+        return [each for held in self.holds.values() for each in held()]
+
+    def turn(self) -> None:
+        """Wait until it is this thread's turn, where it went on by itself after it had waited for another one."""
+        if self.rival is not None:
+            self.rival.turn()
 
     @property
     def locking(self) -> bool:
@@ -94,6 +135,7 @@ class Recorder:
             atomic: Whether effects made meanwhile are part of this one; a file that stays open, and a mock that
                 lets its call through to real code, hide nothing.
         """
+        self.turn()
         sink = self.sink
         if sink is None or self._inside.get():
             yield
@@ -107,6 +149,7 @@ class Recorder:
                 yield
             finally:
                 self._inside.reset(token)
+        self.turn()
         sink.after(effect, error)
 
     @contextmanager

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from pytest_jobs.probes.base import Recorder
-from pytest_jobs.probes.catalogs import Query
+from pytest_jobs.probes.base import OF_THE_TEST, SINGLE, Held, Recorder
+from pytest_jobs.probes.dbapi_driver import Driver, Place
 from pytest_jobs.probes.dbapi_kept import KeepingPlaces
 from pytest_jobs.probes.hurry import Patience
 from pytest_jobs.probes.naming import Names
@@ -16,77 +16,15 @@ from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, shortened
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Rows, Unreadable
 
-__all__ = ["DBAPIProbe", "Driver", "Place"]
+__all__ = ["DBAPIProbe"]
 
 DRIVERS = (
     ("sqlite3", "dbapi_sqlite3", "SqliteDriver"),
     ("psycopg", "dbapi_servers", "PsycopgDriver"),
     ("pymysql", "dbapi_servers", "PymysqlDriver"),
 )
+SHARED = "both deliveries use one connection"
 UNDEAD = "the task writes in a transaction that the test began and wrote in: what a killed one wrote is still there"
-
-
-class Place:
-    """One database that jobs wrote to.
-
-    Attributes:
-        label: What it is called where two have a table of the same name.
-        look: Reads wanted tables.
-        written: The tables that jobs wrote to.
-    """
-
-    def __init__(self, label: str, look: Callable[[frozenset[str]], Any]) -> None:
-        self.label = label
-        self.look = look
-        self.written: set[str] = set()
-
-
-class Driver(Protocol):
-    """Knows one driver.
-
-    Attributes:
-        family: `sqlite`, `postgresql` or `mysql`.
-        folds: Whether names without quotes are in lower case.
-    """
-
-    family: str
-    folds: bool
-
-    def install(self, probe: "DBAPIProbe") -> None:
-        """Hook the driver."""
-
-    def remove(self) -> None:
-        """Leave it as it was."""
-
-    def error(self) -> BaseException:
-        """Make the driver's transient error."""
-
-    def text(self, statement: Any, connection: Any) -> str:
-        """Return a statement's SQL."""
-
-    def open(self, connection: Any) -> bool:
-        """Whether a transaction is open; never raises."""
-
-    def begins(self, connection: Any, verb: str) -> bool:
-        """Whether a write, if it is the first one, begins a transaction."""
-
-    def key(self, connection: Any) -> tuple[object, str]:
-        """Return what identifies the database, and its label."""
-
-    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
-        """Return what reads the database."""
-
-    def locked(self, connection: Any) -> None:
-        """Know of a statement that locked rows."""
-
-    def query(self, connection: Any) -> Query | None:
-        """Return what runs a statement over a connection, None where that cannot be done at once."""
-
-    def blocks(self, key: object) -> bool:
-        """Whether somebody who wanted to write to the database of this key would wait now."""
-
-    def release(self, connection: Any) -> None:
-        """Let go of whatever the connection holds in the database, as the end of its process would."""
 
 
 class DBAPIProbe(KeepingPlaces):
@@ -185,11 +123,16 @@ class DBAPIProbe(KeepingPlaces):
                 with suppress(Exception):
                     driver.release(connection)
 
-    def _holding(self) -> bool:
+    def _holding(self) -> Iterator[Held]:
         for connection, (_, driver) in list(self._used.items()):
             if driver.open(connection) and (connection in self._pending or connection in self._locking):
-                return True
-        return False
+                single = self._place(driver, connection).single
+                yield Held(connection, SINGLE if single else OF_THE_TEST if connection in self._test_wrote else "")
+
+    def uses(self, driver: Driver, connection: Any) -> None:
+        """Know that a connection is used, while a second delivery runs beside the first."""
+        if self.recorder.rival is not None:
+            self.recorder.rival.uses(connection, SHARED if driver.foreign(connection) else "")
 
     def _locked(self) -> bool:
         return any(driver.blocks(key) for driver in self._drivers.values() for key in self._places)
@@ -224,6 +167,7 @@ class DBAPIProbe(KeepingPlaces):
         if not self.recorder.active and self.recorder.sink is not None:
             yield
             return
+        self.uses(driver, connection)
         text = driver.text(statement, connection)
         first, writes = self._statements[driver.folds].read(text)
         if self.recorder.sink is None:
@@ -287,8 +231,8 @@ class DBAPIProbe(KeepingPlaces):
 
     def looks(self, driver: Driver, statement: Any) -> bool:
         """Whether a statement is known to only read: the fast way out."""
-        known = self._statements[driver.folds].known(statement)
-        return known is not None and not known[1] and known[0] not in ENDS
+        known = self._statements[driver.folds].known(statement) if self.recorder.rival is None else None
+        return known is not None and not known[1] and known[0] not in ENDS and known[0] != LOCK
 
     def _place(self, driver: Driver, connection: Any) -> Place:
         found = self._place_of.get(connection)
@@ -297,7 +241,7 @@ class DBAPIProbe(KeepingPlaces):
                 key, label = driver.key(connection)
                 found = self._places.get(key)
                 if found is None:
-                    found = self._places[key] = Place(label, driver.look(connection))
+                    found = self._places[key] = Place(label, driver.look(connection), driver.single(key))
                     self._know(found, driver, key, connection)
             self._place_of[connection] = found
         if self._keeping:

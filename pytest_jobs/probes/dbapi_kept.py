@@ -10,7 +10,7 @@ from pytest_jobs.probes.kept_rows import Access, Enter, KeptRows, file_access, h
 from pytest_jobs.probes.sqlitefile import sqlite_cursor
 
 if TYPE_CHECKING:
-    from pytest_jobs.probes.dbapi import Driver, Place
+    from pytest_jobs.probes.dbapi_driver import Driver, Place
 
 __all__ = ["KeepingPlaces"]
 

@@ -74,6 +74,12 @@ class PsycopgDriver:
         info = connection.info
         return ("postgresql", info.host, info.port, info.dbname), info.dbname
 
+    def single(self, key: object) -> bool:
+        return False
+
+    def foreign(self, connection: Any) -> bool:
+        return False
+
     def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
         return ServerLook(*server_of(connection))
 
@@ -189,6 +195,12 @@ class PymysqlDriver:
     def key(self, connection: Any) -> tuple[object, str]:
         name = connection.db.decode() if isinstance(connection.db, bytes) else str(connection.db)
         return ("mysql", connection.host, connection.port, name), name
+
+    def single(self, key: object) -> bool:
+        return False
+
+    def foreign(self, connection: Any) -> bool:
+        return False
 
     def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
         return ServerLook(*server_of(connection))

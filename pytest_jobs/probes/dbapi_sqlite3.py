@@ -5,8 +5,9 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import PurePath
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from pytest_jobs.probes.base import Patches
 from pytest_jobs.probes.catalogs import CATALOGS, Query
@@ -35,6 +36,7 @@ class SqliteDriver:
         self._kinds: dict[type, type] = {}
         self._cursors: WeakSet[Any] = WeakSet()
         self._left: frozenset[int] = frozenset()
+        self._threads: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def install(self, probe: "DBAPIProbe") -> None:
         original: Any = sqlite3.connect
@@ -48,7 +50,9 @@ class SqliteDriver:
                 args = (*args[:FACTORY], self._told(args[FACTORY], probe), *args[FACTORY + 1 :])
             else:
                 kwargs["factory"] = self._told(kwargs.get("factory", sqlite3.Connection), probe)
-            return original(*args, **kwargs)
+            opened = original(*args, **kwargs)
+            self._threads[opened] = get_ident()
+            return opened
 
         connect.__doc__ = original.__doc__
         for module in (sqlite3, sys.modules.get("sqlite3.dbapi2")):
@@ -79,6 +83,12 @@ class SqliteDriver:
     def key(self, connection: Any) -> tuple[object, str]:
         path = attached_files(sqlite_query(connection))["main"]
         return (path or id(connection)), PurePath(path).stem or "memory"
+
+    def single(self, key: object) -> bool:
+        return not isinstance(key, str)
+
+    def foreign(self, connection: Any) -> bool:
+        return self._threads.get(connection, get_ident()) != get_ident()
 
     def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
         files = attached_files(sqlite_query(connection))
@@ -127,6 +137,7 @@ class SqliteDriver:
 
         class Connection(base):  # type: ignore[misc]
             def cursor(self, factory: Any = sqlite3.Cursor, /) -> Any:
+                probe.uses(driver, self)
                 opened = super().cursor(driver._told_cursor(factory, probe))
                 if probe.recorder.active:
                     driver._cursors.add(opened)

@@ -1,11 +1,11 @@
 """Django: its databases, its mail, its cache."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from pytest_jobs.probes.base import Patches, Recorder
+from pytest_jobs.probes.base import Held, Patches, Recorder
 from pytest_jobs.world import Rows, Unreadable
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class DjangoProbe:
         """Hook the connections and backends of a project that is set up."""
         self._recorder = recorder
         recorder.holds[self.name] = self._holding
+        recorder.leaves[self.name] = self._leave
         recorder.blocks[self.name] = self._blocks
         recorder.nests[self.name] = lambda: self._orm.apart() if self._orm is not None else nullcontext()
         self.refresh()
@@ -74,6 +75,7 @@ class DjangoProbe:
         self._recorder.holds.pop(self.name, None)
         self._recorder.blocks.pop(self.name, None)
         self._recorder.nests.pop(self.name, None)
+        self._recorder.leaves.pop(self.name, None)
         self._patches.undo()
         self._orm = self._services = self._kept = None
         self._known = {}
@@ -113,8 +115,12 @@ class DjangoProbe:
         """Put it back; return one sentence for each part that could not be."""
         return self._kept.restore() if self._kept is not None else ()
 
-    def _holding(self) -> bool:
-        return self._orm is not None and self._orm.holding()
+    def _holding(self) -> Iterable[Held]:
+        return self._orm.holding() if self._orm is not None else ()
+
+    def _leave(self) -> None:
+        if self._orm is not None:
+            self._orm.leave()
 
     def _blocks(self) -> Sequence[Mapping[str, None]]:
         return self._orm.blocks.open() if self._orm is not None else ()

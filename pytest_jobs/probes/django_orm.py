@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 
-from pytest_jobs.probes.base import Patches, Recorder
+from pytest_jobs.probes.base import NO_ROW_LOCKS, OF_THE_TEST, SINGLE, Held, Patches, Recorder
 from pytest_jobs.probes.django_commits import (
     Blocks,
     Hooks,
@@ -57,6 +57,8 @@ class Orm:
         self._begun: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
         self._over: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
         self._locking: WeakSet[Any] = WeakSet()
+        self._lockless: WeakSet[Any] = WeakSet()  # with row locks that the database does not know
+        self._of_the_test: set[str] = set()
         self._savepoints = 0
         patches.replace(CursorWrapper, "_execute", self._execute)
         patches.replace(CursorWrapper, "_executemany", self._execute)
@@ -80,9 +82,22 @@ class Orm:
             known.clear()
         self.blocks.forget()
 
-    def holding(self) -> bool:
-        """Whether a job holds a transaction open in which it wrote, or locks."""
-        return bool(self._dirty) or any(own_blocks(db) for db in self._locking)
+    def holding(self) -> Iterator[Held]:
+        """Yield the connections on which a job holds a transaction open in which it wrote, or locks."""
+        for db in dict.fromkeys([*self._dirty, *(db for db in self._locking if own_blocks(db))]):
+            yield Held(db, self._alone(db))
+
+    def _alone(self, db: Any) -> str:
+        """Say why no other thread could have a connection beside this one."""
+        if db.vendor == "sqlite" and db.is_in_memory_db():
+            return SINGLE
+        if db in self._lockless and own_blocks(db):
+            return NO_ROW_LOCKS
+        return OF_THE_TEST if db.alias in self._of_the_test else ""
+
+    def leave(self) -> None:
+        """Close what the calling thread has of its own."""
+        connections.close_all()
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -105,6 +120,12 @@ class Orm:
         def _execute(cursor: Any, sql: Any, params: Any, *rest: Any) -> Any:
             db = cursor.db
             self.on_use(db)
+            if self._recorder.rival is not None:
+                self._recorder.rival.uses(db, self._alone(db))
+            elif db.atomic_blocks and of_the_test(db.atomic_blocks[0]):
+                self._of_the_test.add(db.alias)
+            else:
+                self._of_the_test.discard(db.alias)
             if self._recorder.sink is None:
                 if own_blocks(db):
                     _, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
@@ -134,7 +155,12 @@ class Orm:
         def select_for_update(queryset: Any, *args: Any, **kwargs: Any) -> Any:
             # Where the database knows no such lock Django leaves it out, but in production it is there.
             if self._recorder.sink is not None:
-                self._locking.add(transaction.get_connection(queryset.db))
+                db = transaction.get_connection(queryset.db)
+                self._locking.add(db)
+                if not db.features.has_select_for_update:
+                    self._lockless.add(db)
+                    if self._recorder.rival is not None:
+                        self._recorder.rival.uses(db, NO_ROW_LOCKS)
             return original(queryset, *args, **kwargs)
 
         return select_for_update
@@ -233,6 +259,8 @@ class Orm:
             original(block)
             if self._depth(db) is None:
                 self._begun[db] = depth, block
+                self._locking.discard(db)
+                self._lockless.discard(db)
             if outermost and db.savepoint_ids and db.savepoint_ids[-1] is None and not db.needs_rollback:
                 self._savepoints += 1
                 sid = f"{OURS}{self._savepoints}"

@@ -20,6 +20,7 @@ SHARED = (
     "credential_provider",
     "server",
     "server_key",
+    "server_type",
     "version",
 )
 Seen = tuple[dict[str, Any], tuple[Unreadable, ...]]
@@ -102,17 +103,18 @@ def server_of(client: Any) -> Server:
     given = {name: value for name, value in pool.connection_kwargs.items() if name in SHARED or name.startswith("ssl")}
     kind = _connection_class(pool.connection_class, given, redis)
     reader = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind, **given))
-    place = given.get("server") or (given.get("host", "localhost"), given.get("port", 6379), given.get("path"))
-    where = ("fake", id(place)) if "server" in given else place
-    return Server((where, given.get("db") or 0), reader)
+    address = (given.get("host", "localhost"), given.get("port", 6379), given.get("path"))
+    fake = ("fake", id(given["server"])) if given.get("server") is not None else ("fake", *address)
+    return Server((fake if "server" in given else address, given.get("db") or 0), reader)
 
 
 def _connection_class(used: type, given: dict[str, Any], redis: Any) -> Any:
     if used.__module__.partition(".")[0] == "fakeredis":
         import fakeredis
 
-        given.pop("host", None)
-        given.pop("port", None)
+        if given.get("server") is not None:
+            given.pop("host", None)
+            given.pop("port", None)
         return getattr(fakeredis, "FakeRedisConnection", None) or fakeredis.FakeConnection
     if "path" in given:
         return redis.UnixDomainSocketConnection

@@ -10,11 +10,20 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Dialect
 from sqlalchemy.pool import Pool
 
-from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.base import NO_ROW_LOCKS, SINGLE, Recorder
 from pytest_jobs.probes.sqlalchemy_databases import Databases
-from pytest_jobs.probes.sqlalchemy_death import Checkouts, depth, is_commit, roll_back, session_owned, single
+from pytest_jobs.probes.sqlalchemy_death import (
+    Checkouts,
+    depth,
+    is_commit,
+    locks_rows,
+    roll_back,
+    session_owned,
+    single,
+)
 from pytest_jobs.probes.sqlalchemy_errors import unavailable
 from pytest_jobs.probes.sqlalchemy_kept import Keeping
+from pytest_jobs.probes.sqlalchemy_open import Open
 from pytest_jobs.probes.sqlalchemy_sessions import Sessions
 from pytest_jobs.probes.sqlalchemy_state import engine_rows
 from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, Write, shortened
@@ -47,9 +56,8 @@ class SQLAlchemyProbe(Keeping):
         self._sessions = Sessions()
         self._begun: WeakSet[Connection] = WeakSet()
         self._wrote: WeakSet[Connection] = WeakSet()
-        self._locking: WeakSet[Connection] = WeakSet()
         self._test_wrote: WeakSet[Connection] = WeakSet()
-        self._pending: WeakKeyDictionary[Connection, dict[str, None]] = WeakKeyDictionary()
+        self._open = Open()
         self._savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
         self._undead = False
         self._test_lost = False
@@ -58,7 +66,7 @@ class SQLAlchemyProbe(Keeping):
         """Listen to every engine and pool, present and future."""
         self._recorder = recorder
         self._reset()
-        recorder.holds[self.name] = self._holding
+        recorder.holds[self.name] = lambda: self._open.held()
         self._sessions.install(recorder)
         recorder.nests[self.name] = self._sessions.apart
         recorder.locks[self.name] = lambda: self._databases.locked()
@@ -126,9 +134,6 @@ class SQLAlchemyProbe(Keeping):
             self._checkouts.close(self._recorder.sink)
         self._wrote.clear()
 
-    def _holding(self) -> bool:
-        return bool(self._pending) or any(not conn.closed and conn.in_transaction() for conn in self._locking)
-
     # Statements
 
     def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
@@ -153,6 +158,12 @@ class SQLAlchemyProbe(Keeping):
         """Run a statement that writes; leave any other to SQLAlchemy."""
         dialect = context.dialect
         first, writes = self._statements[dialect.name == "postgresql"].read(statement)
+        lockless = dialect.name == "sqlite" and locks_rows(context)
+        if self._recorder.rival is not None:
+            alone = SINGLE if single(context.engine.pool) else NO_ROW_LOCKS if lockless else ""
+            self._recorder.rival.uses(context.root_connection, alone)
+        if lockless and self._recorder.sink is not None:
+            self._open.locks(context.root_connection, lockless=True)
         if not writes and first not in ENDS and first != LOCK:
             return False
         conn = context.root_connection
@@ -160,7 +171,7 @@ class SQLAlchemyProbe(Keeping):
             self._of_the_test(conn, first, writes)
             return False
         if first == LOCK:
-            self._locking.add(conn)
+            self._open.locks(conn)
             return False
         if not writes:
             return self._ends(conn, first, run)
@@ -168,7 +179,7 @@ class SQLAlchemyProbe(Keeping):
         self._databases.wrote(conn.engine, tables)
         pending = not conn._is_autocommit_isolation()
         if pending:
-            self._pending.setdefault(conn, {}).update(dict.fromkeys(tables))
+            self._open.wrote.setdefault(conn, {}).update(dict.fromkeys(tables))
         self._wrote.add(conn)
         verb, table = writes[-1].verb, tables[-1]
         detail = shortened(parameters, statement)
@@ -199,31 +210,34 @@ class SQLAlchemyProbe(Keeping):
     @contextmanager
     def _commit(self, conn: Connection, undo: Callable[[], Any]) -> Iterator[None]:
         """Report a commit; one that does not reach the server leaves nothing behind, as a lost connection would."""
-        tables = list(self._pending.get(conn, ()))
+        tables = list(self._open.wrote.get(conn, ()))
         if not tables:
             yield
             return
         effect = Effect("sql", tables[0], "COMMIT", safe=True, detail=", ".join(tables))
         reached = False
+        self._open.ending.add(conn)
         try:
             with self._recorder.doing(effect, lambda: unavailable(conn.dialect)):
                 reached = True
                 yield
-                self._pending.pop(conn, None)
+                self._open.wrote.pop(conn, None)
         except BaseException:
-            self._pending.pop(conn, None)
+            self._open.wrote.pop(conn, None)
             if not reached:
                 with self._recorder.paused(), suppress(Exception):
                     undo()
             raise
+        finally:
+            self._open.ending.discard(conn)
 
     def _committing(self, conn: Connection) -> None:
         """Stand before the driver's commit: the event itself comes before what SQLAlchemy wraps errors of."""
         self._begun.discard(conn)
         self._test_wrote.discard(conn)
         self._savepoints.pop(conn, None)
-        self._locking.discard(conn)
-        if conn not in self._pending:
+        self._open.unlock(conn)
+        if conn not in self._open.wrote:
             return
         self._local.committing = conn
         dialect = conn.dialect
@@ -243,15 +257,16 @@ class SQLAlchemyProbe(Keeping):
         return committing
 
     def _began(self, conn: Connection) -> None:
+        self._open.began(conn, self._recorder.sink is not None)
         if self._recorder.sink is not None:
             self._begun.add(conn)
 
     def _ended(self, conn: Connection) -> None:
         if self._recorder.sink is not None and conn in self._test_wrote:
             self._test_lost = True
-        self._pending.pop(conn, None)
+        self._open.end(conn)
         self._savepoints.pop(conn, None)
-        for group in (self._begun, self._wrote, self._locking, self._test_wrote):
+        for group in (self._begun, self._wrote, self._test_wrote):
             group.discard(conn)
 
     def _savepoint(self, conn: Connection, name: str) -> None:
@@ -278,11 +293,11 @@ class SQLAlchemyProbe(Keeping):
             self._checkouts.relax(dbapi_connection, record)
 
     def _error(self, context: Any) -> None:
-        """Keep a kill from closing the only connection of a database in memory, or the test's own."""
+        """Keep a kill from closing the only connection of a database in memory, the test's own, or one that two deliveries use."""
         conn = context.connection
         if isinstance(context.original_exception, Exception) or conn is None:
             return
-        if single(conn.engine.pool) or conn not in self._begun:
+        if single(conn.engine.pool) or conn not in self._begun or self._recorder.rival is not None:
             context.is_disconnect = False
 
     def _outer(self, engine: Engine) -> Connection | None:

@@ -16,7 +16,7 @@ from pytest_jobs.probes.running import in_new_loop
 from pytest_jobs.probes.sqlalchemy_state import FAMILIES
 from pytest_jobs.probes.tables import cursor_query
 
-__all__ = ["Checkouts", "all_sessions", "depth", "held_by", "is_commit", "roll_back", "run_in", "session_owned", "single",
+__all__ = ["Checkouts", "all_sessions", "depth", "held_by", "is_commit", "locks_rows", "roll_back", "run_in", "session_owned", "single",
            "transactions_of"]  # fmt: skip
 
 
@@ -131,6 +131,12 @@ def session_owned(conn: Connection) -> bool:
 def single(pool: Pool) -> bool:
     """Whether a pool has one connection that all share, as databases in memory have."""
     return isinstance(pool, StaticPool | SingletonThreadPool)
+
+
+def locks_rows(context: Any) -> bool:
+    """Whether a statement asks for row locks, which SQLite's dialect leaves out."""
+    compiled = getattr(context, "compiled", None)
+    return getattr(getattr(compiled, "statement", None), "_for_update_arg", None) is not None
 
 
 def all_sessions() -> list[Any]:

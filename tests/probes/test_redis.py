@@ -108,6 +108,17 @@ def test_writes_are_effects_and_keys_are_state(do, probe, recorder):
     assert 'redis:order:7 expires' not in found
 
 
+def test_a_fake_server_of_its_own(probe, recorder):
+    """`FakeRedis()` without a server makes one that nobody else can name: each is read, and kept apart from the others."""
+    first, second = fakeredis.FakeRedis(), fakeredis.FakeRedis()
+    recorder.sink = Sink()
+    first.set("order", 1)
+    assert probe.read(NOTHING) == ({"redis:order": "1"}, ())
+    second.set("order", 2)
+    state, unreadable = probe.read(NOTHING)
+    assert (sorted(state.values()), len(state), unreadable) == (["1", "2"], 2, ())
+
+
 def test_reading_is_no_effect(do, probe, recorder):
     """Nothing is recorded of it, and no state is read for it."""
     recorder.sink = sink = Sink()
