@@ -114,7 +114,11 @@ from itertools import repeat
 
 slow = time.sleep
 
-@pytest.mark.timeout(2)
+def test_first(jobs):
+    "What is loaded at first use is loaded."
+    jobs.run(charge, 7)
+
+@pytest.mark.timeout(4)
 @pytest.mark.idempotent
 def test_slow(jobs):
     job = jobs.run(charge, 7)
@@ -124,12 +128,12 @@ def test_slow(jobs):
 def test_next():
     assert time.sleep is slow
 """, "-p", "timeout", apart=True)
-    result.assert_outcomes(failed=1, passed=1)
+    result.assert_outcomes(failed=1, passed=2)
     result.stdout.fnmatch_lines([
-        "E           Failed: Timeout (>2.0s) from pytest-timeout.",
+        "E           Failed: Timeout (>4.0s) from pytest-timeout.",
         "E           The limit covers every run of a marked test; it struck in its run under twice. Fewer schedules: max_schedules.",
         "",
-        "test_shop.py:23: Failed",
+        "test_shop.py:27: Failed",
     ], consecutive=True)
     assert not re.search(r"pytest_jobs[/\\]", result.stdout.str())
 
