@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.dying import places
 from pytest_jobs.heldlocks import held_locks, let_go
-from pytest_jobs.strands import Strand, kernel, shut
+from pytest_jobs.strands import Strand, kernel, shut, stance_of
 
 if TYPE_CHECKING:
     from pytest_jobs.hosting import Hosting
@@ -256,7 +256,7 @@ class Baton:
         strand.go.release()
         still, before = 0, None
         while not self._moved.acquire(timeout=GLANCE):
-            stance = self._stance(strand)
+            stance = stance_of(strand)
             still = still + 1 if stance == before else 0
             before = stance
             if still >= (STILL if kernel(strand.thread, "wchan").startswith("futex") else OUTSIDE):
@@ -267,15 +267,7 @@ class Baton:
                         return
 
     def _stances(self) -> list[Any]:
-        return [None if strand.done else self._stance(strand) for strand in self._strands]
-
-    @staticmethod
-    def _stance(strand: Strand) -> Any:
-        frame = sys._current_frames().get(strand.thread.ident)
-        if frame is None or kernel(strand.thread, "stat").rpartition(") ")[2][:1] in ("R", "D"):
-            # Under way, however long a busy machine lets it stand: never the same as before.
-            return object()
-        return id(frame), frame.f_lasti
+        return [None if strand.done else stance_of(strand) for strand in self._strands]
 
     def _places(self) -> list[str]:
         source, running, found = self._worker.source, sys._current_frames(), []

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_jobs.examples import Examples
-    from pytest_jobs.explore import Exploration, Run
     from pytest_jobs.jobs import Jobs
     from pytest_jobs.marked import Marked, Order
     from pytest_jobs.rerun import OutOfTime
+    from pytest_jobs.runs import Exploration, Run
 
 __all__ = ["Case", "first_line", "private"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.case import first_line
 from pytest_jobs.errors import UsageError
-from pytest_jobs.explore import Exploration, Run, explore, judge
+from pytest_jobs.explore import explore, judge
 from pytest_jobs.fresh import forgive, fresh
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.kinds import KINDS
@@ -17,6 +17,7 @@ from pytest_jobs.marked import bring_to_rest, fail_at, failing_run, options_for
 from pytest_jobs.render import no_job
 from pytest_jobs.render_checks import left_out, not_overlapped, vacuous
 from pytest_jobs.route import Route
+from pytest_jobs.runs import Exploration, Run
 from pytest_jobs.schedules import ONCE, Schedule, parse
 
 if TYPE_CHECKING:

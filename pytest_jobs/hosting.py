@@ -1,12 +1,14 @@
 """What happens inside a delivery: the worker's answers to the queue's adapter, and what it writes down."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 from pytest_jobs.baton import Abandoned, Baton
 from pytest_jobs.clock import Clock
 from pytest_jobs.crew import Crew
+from pytest_jobs.errors import UsageError
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
 from pytest_jobs.ledger import Entry, Ledger
@@ -89,9 +91,44 @@ class Hosting:
         """Whether the schedule is about this job."""
         return not self.only or entry.name in self.only
 
+    @contextmanager
+    def _call(
+        self, accept: Callable[[Envelope], bool] = lambda _: True, limit: int | None = None, nested: bool = False
+    ) -> Iterator[Call]:
+        if self.current is not None and not nested:
+            raise UsageError(
+                f"jobs was told to run jobs from inside the task {self.current.entry.name}; only test code may do that"
+            )
+        call = Call(self, accept, limit)
+        self._calls.append(call)
+        try:
+            yield call
+        finally:
+            self._calls.remove(call)
+            for envelope in reversed(call.held):
+                self.queue.put(envelope, front=True)
+
     def overlap(self, execution: Execution) -> None:
         """Deliver the running message again, to its end, while the first delivery stands still."""
-        raise NotImplementedError
+        copy = self.queue.pop() if self.beside else None
+        if copy is None:
+            copy = self._another(execution.envelope)
+            self.ledger.put(copy)
+        if self.apart(execution):
+            Rival(self, execution, lambda: self._deliver_nested(copy)).begin()
+        else:
+            with self.recorder.nesting(), suppress(Abandoned):
+                self._deliver_nested(copy)
+
+    def _deliver_nested(self, copy: Envelope) -> None:
+        with self._call(nested=True):
+            self.current, kept = None, self.current
+            self._nested += 1
+            try:
+                self.queue.deliver(copy, at_once=True)
+            finally:
+                self._nested -= 1
+                self.current = kept
 
     def closed(self, execution: Execution) -> str:
         """Say why no second delivery can run now, empty where one can: here, or in a thread of its own."""

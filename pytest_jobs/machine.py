@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, reject, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, precondition, rule
 from hypothesis.strategies import SearchStrategy
@@ -198,7 +198,8 @@ class JobMachine(RuleBasedStateMachine):
     def overlap(self, at: int) -> None:
         """Deliver the next message; at a point of its run the one behind it, or else a copy of it, runs to its end."""
         __tracebackhide__ = True
-        self._story.deliver(Schedule("overlap", at))
+        if not self._story.deliver(Schedule("overlap", at)):
+            reject()
 
     @precondition(_when("fail", 1))
     @rule(at=OUTGOING, after=st.booleans())

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from pytest_jobs import render, render_checks
 from pytest_jobs.clock import frozen
 from pytest_jobs.errors import RunawayJobs, UsageError
-from pytest_jobs.explore import Exploration, Run, judge
+from pytest_jobs.explore import judge
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.kinds import kinds
 from pytest_jobs.render_checks import left_out, not_overlapped, vacuous
 from pytest_jobs.resting import struck
+from pytest_jobs.runs import Exploration, Run
 from pytest_jobs.schedules import AT_CALLS, ONCE, Schedule
 from pytest_jobs.timeline import lines
 from pytest_jobs.trial import run_again

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_jobs import schedules
 from pytest_jobs.case import Case, first_line, private
-from pytest_jobs.explore import Exploration, Run, explore
+from pytest_jobs.explore import explore
 from pytest_jobs.marked import Order, failing_run, options_for, remembered
 from pytest_jobs.render_checks import out_of_time
+from pytest_jobs.runs import Exploration, Run
 
 if TYPE_CHECKING:
     from pytest_jobs.marked import Marked

@@ -6,8 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import reject
-
 from pytest_jobs import render, render_machine
 from pytest_jobs.errors import UsageError
 from pytest_jobs.fresh import forgive, fresh
@@ -127,8 +125,8 @@ class Story:
         due = self.session.queue.next_due() if not lying else None
         return lying or int(due is not None and due <= self.session.clock.now)
 
-    def deliver(self, schedule: Schedule) -> None:
-        """Deliver the next message under a schedule."""
+    def deliver(self, schedule: Schedule) -> bool:
+        """Deliver the next message under a schedule; return whether that was possible."""
         worker = self.session.worker
         if schedule.has(*AT_POINTS):
             worker.source = worker.source or self.session.source()
@@ -140,9 +138,8 @@ class Story:
             closed = worker.route.closed
         finally:
             worker.route, worker.beside = outer, False
-        if closed == WAITS:
-            reject()
         self.check()
+        return closed != WAITS
 
     def redeliver(self, published: Published) -> None:
         """Deliver the last message of a job once more."""

@@ -1,11 +1,12 @@
 """One thread that runs only while it holds the baton."""
 
+import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-__all__ = ["Strand", "kernel", "shut"]
+__all__ = ["Strand", "kernel", "shut", "stance_of"]
 __tracebackhide__ = True
 
 
@@ -39,3 +40,12 @@ class Strand:
         self.wakes: datetime | None = None
         self.kept: tuple[Any, Any] = (None, None)
         self.error: BaseException | None = None
+
+
+def stance_of(strand: Strand) -> Any:
+    """Return where a thread stands: the same again when it has not moved."""
+    frame = sys._current_frames().get(strand.thread.ident)
+    if frame is None or kernel(strand.thread, "stat").rpartition(") ")[2][:1] in ("R", "D"):
+        # Under way, however long a busy machine lets it stand: never the same as before.
+        return object()
+    return id(frame), frame.f_lasti

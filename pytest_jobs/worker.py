@@ -1,15 +1,13 @@
 """The worker: pull a message, wait for its time, deliver it, record what happened."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from pytest_jobs.baton import Abandoned
 from pytest_jobs.clock import Clock, Delta, seconds
 from pytest_jobs.crew import Crew
-from pytest_jobs.errors import JobsWarning, UsageError, WouldWaitForever
+from pytest_jobs.errors import JobsWarning, WouldWaitForever
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
 from pytest_jobs.hosting import MOST_DELIVERIES, Call, Hosting
@@ -17,7 +15,6 @@ from pytest_jobs.probes.base import Recorder
 from pytest_jobs.queues.base import Envelope, Queue
 from pytest_jobs.records import JobList
 from pytest_jobs.render_checks import hung, unlimited
-from pytest_jobs.rival import Rival
 from pytest_jobs.schedules import Schedule
 from pytest_jobs.side_by_side import side_by_side
 from pytest_jobs.stuck import MOST_KILLS, is_poison, runaway, why_never
@@ -129,23 +126,6 @@ class Worker(Hosting):
         entry = self.ledger.entries.get(job_id)
         if propagate and entry is not None and entry.error is not None:
             raise entry.error
-
-    @contextmanager
-    def _call(
-        self, accept: Callable[[Envelope], bool] = lambda _: True, limit: int | None = None, nested: bool = False
-    ) -> Iterator[Call]:
-        if self.current is not None and not nested:
-            raise UsageError(
-                f"jobs was told to run jobs from inside the task {self.current.entry.name}; only test code may do that"
-            )
-        call = Call(self, accept, limit)
-        self._calls.append(call)
-        try:
-            yield call
-        finally:
-            self._calls.remove(call)
-            for envelope in reversed(call.held):
-                self.queue.put(envelope, front=True)
 
     def _run_until(self, call: Call, until: datetime) -> None:
         while True:
@@ -259,27 +239,6 @@ class Worker(Hosting):
             error.__traceback__ = None
             trace.close(self.on_death)
         return execution if isinstance(execution, Execution) else None
-
-    def overlap(self, execution: Execution) -> None:
-        copy = self.queue.pop() if self.beside else None
-        if copy is None:
-            copy = self._another(execution.envelope)
-            self.ledger.put(copy)
-        if self.apart(execution):
-            Rival(self, execution, lambda: self._deliver_nested(copy)).begin()
-        else:
-            with self.recorder.nesting(), suppress(Abandoned):
-                self._deliver_nested(copy)
-
-    def _deliver_nested(self, copy: Envelope) -> None:
-        with self._call(nested=True):
-            self.current, kept = None, self.current
-            self._nested += 1
-            try:
-                self.queue.deliver(copy, at_once=True)
-            finally:
-                self._nested -= 1
-                self.current = kept
 
     def _strike(self, kind: str, fault: Any, envelope: Envelope) -> None:
         """Lose, double or hold back one message."""

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pytest_jobs.probes.base import Patches, Recorder
 
-__all__ = ["Blocks", "Hooks", "autocommitting", "of_the_test", "own_blocks", "raw", "suspended", "unwind"]
+__all__ = ["Blocks", "Hooks", "autocommitting", "of_the_test", "own_blocks", "raw", "suspended", "unavailable", "unwind"]
+
+UNAVAILABLE: Mapping[str, tuple[Any, ...]] = MappingProxyType({
+    "sqlite": ("database is locked",),
+    "mysql": (1205, "Lock wait timeout exceeded; try restarting transaction"),
+})
 
 
 def of_the_test(block: Any) -> bool:
@@ -186,3 +192,10 @@ def unwind(db: Any, depth: int, *, close: bool = True) -> None:
     if sid is not None:
         raw(db, db.ops.savepoint_rollback_sql(sid))
         raw(db, db.ops.savepoint_commit_sql(sid))
+
+
+def unavailable(db: Any) -> BaseException:
+    """Make the error of a database that does not answer."""
+    kind = getattr(db.Database, "OperationalError", db.Database.Error)
+    error: BaseException = kind(*UNAVAILABLE.get(db.vendor, ("the database is not available",)))
+    return error

@@ -1,9 +1,8 @@
 """SQL that a task sends through Django: writes, commits, and transactions as they would be without the test's own."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -21,6 +20,7 @@ from pytest_jobs.probes.django_commits import (
     own_blocks,
     raw,
     suspended,
+    unavailable,
     unwind,
 )
 from pytest_jobs.probes.sqltext import LOCK, Statements, shortened
@@ -28,10 +28,6 @@ from pytest_jobs.records import Effect
 
 __all__ = ["OURS", "Orm", "subject"]
 
-UNAVAILABLE: Mapping[str, tuple[Any, ...]] = MappingProxyType({
-    "sqlite": ("database is locked",),
-    "mysql": (1205, "Lock wait timeout exceeded; try restarting transaction"),
-})
 ABORTING = frozenset({"postgresql"})
 OURS = "jobs_"
 
@@ -146,7 +142,7 @@ class Orm:
             verb, table = writes[-1].verb, writes[-1].table
             named, detail = subject(db.alias, table), shortened(params)
             effect = Effect("sql", named, f"{verb} {table}", safe=True, detail=detail, pending=pending)
-            with db.wrap_database_errors, self._recorder.doing(effect, lambda: _unavailable(db)), _statement(db):
+            with db.wrap_database_errors, self._recorder.doing(effect, lambda: unavailable(db)), _statement(db):
                 return original(cursor, sql, params, *rest)
 
         return _execute
@@ -192,7 +188,7 @@ class Orm:
         reached = False
         with db.wrap_database_errors:
             try:
-                with self._recorder.doing(effect, lambda: _unavailable(db)):
+                with self._recorder.doing(effect, lambda: unavailable(db)):
                     reached = True
                     yield
                     self._dirty.pop(db, None)
@@ -296,9 +292,3 @@ def _statement(db: Any) -> Iterator[None]:
         raw(db, f"RELEASE SAVEPOINT {OURS}statement")
         raise
     raw(db, f"RELEASE SAVEPOINT {OURS}statement")
-
-
-def _unavailable(db: Any) -> BaseException:
-    kind = getattr(db.Database, "OperationalError", db.Database.Error)
-    error: BaseException = kind(*UNAVAILABLE.get(db.vendor, ("the database is not available",)))
-    return error

@@ -7,7 +7,6 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import Dialect
 from sqlalchemy.pool import Pool
 
 from pytest_jobs.probes.base import NO_ROW_LOCKS, SINGLE, Recorder
@@ -23,7 +22,7 @@ from pytest_jobs.probes.sqlalchemy_death import (
 )
 from pytest_jobs.probes.sqlalchemy_errors import unavailable
 from pytest_jobs.probes.sqlalchemy_kept import Keeping
-from pytest_jobs.probes.sqlalchemy_open import Open
+from pytest_jobs.probes.sqlalchemy_open import Open, quieten
 from pytest_jobs.probes.sqlalchemy_sessions import Sessions
 from pytest_jobs.probes.sqlalchemy_state import engine_rows
 from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, Write, shortened
@@ -86,12 +85,6 @@ class SQLAlchemyProbe(Keeping):
             event.listen(target, name, listener)
             self._listeners.append((target, name, listener))
 
-    def _quieten(self) -> None:
-        """Take back the flags by which SQLAlchemy knows that there are listeners, where there are none left."""
-        for target in (Engine, Dialect):
-            if not any(getattr(target.dispatch, name)._clslevel.get(target) for name in target.dispatch._event_names):
-                target._has_events = False
-
     def remove(self) -> None:
         """Stop listening."""
         self._recorder.holds.pop(self.name, None)
@@ -101,7 +94,7 @@ class SQLAlchemyProbe(Keeping):
             event.remove(target, name, listener)
         for dialect in self._patched.values():
             del dialect.do_commit
-        self._quieten()
+        quieten()
         self._listeners = []
         self._patched = {}
         self._sessions.remove()

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import Dialect
 
 from pytest_jobs.probes.base import NO_ROW_LOCKS, OF_THE_TEST, SINGLE, Held
 from pytest_jobs.probes.sqlalchemy_death import single
 
-__all__ = ["Open"]
+__all__ = ["Open", "quieten"]
 
 
 class Open:
@@ -54,3 +55,10 @@ class Open:
         for conn in dict.fromkeys([*self.wrote, *locking, *ending]):
             alone = NO_ROW_LOCKS if conn in self._lockless else "" if conn in self._of_jobs else OF_THE_TEST
             yield Held(conn, SINGLE if single(conn.engine.pool) else alone)
+
+
+def quieten() -> None:
+    """Take back the flags by which SQLAlchemy knows that there are listeners, where there are none left."""
+    for target in (Engine, Dialect):
+        if not any(getattr(target.dispatch, name)._clslevel.get(target) for name in target.dispatch._event_names):
+            target._has_events = False

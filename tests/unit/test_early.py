@@ -1,7 +1,8 @@
 """Jobs that were published before the transaction around them committed."""
 
-from pytest_jobs.explore import Exploration, Run, judge
+from pytest_jobs.explore import judge
 from pytest_jobs.ignore import Ignore
+from pytest_jobs.runs import Exploration, Run
 from pytest_jobs.schedules import ONCE
 from pytest_jobs.world import Early, World
 

@@ -3,9 +3,10 @@
 import pytest
 
 from pytest_jobs.errors import UsageError
-from pytest_jobs.explore import Run, explore
+from pytest_jobs.explore import explore
 from pytest_jobs.records import Effect
 from pytest_jobs.route import Point
+from pytest_jobs.runs import Run
 from pytest_jobs.schedules import Schedule, chained, parse, planned
 from pytest_jobs.world import World
 
