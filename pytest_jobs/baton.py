@@ -294,5 +294,6 @@ class Baton:
                     let_go(held_locks(frames, self._worker.source.is_project))
                     strand.thread.join(0.05)
         for strand in self._strands:
+            # One that still lives takes its time on a busy machine; what it puts back must not come after us.
             if strand.thread is not None:
-                strand.thread.join(0.05)
+                strand.thread.join(PATIENCE)

@@ -218,14 +218,14 @@ class Hosting:
     def unlimited(self, task: str, pool: str) -> None:
         self._unlimited.setdefault(task, pool)
 
-    def apply(self, job_id: str, work: Callable[[], None]) -> None:
+    def apply(self, job_id: str, tag: str, work: Callable[[], None]) -> None:
         """Run a delivery: at once, or with others in the threads of a pool, or by one of several workers."""
         if self.rival is not None and self.rival.awaited:
             self.rival.take_on(work)
         elif self.baton is None or self.baton.inside or self.rival is not None:
             work()
         elif self.crew is not None:
-            self.crew.take_on(self.ledger.entries[job_id].queue, work)
+            self.crew.take_on(tag, self.ledger.entries[job_id].queue, work)
         else:
             self.baton.add(work)
 

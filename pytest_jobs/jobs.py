@@ -84,15 +84,17 @@ class Jobs(Faulty, Checking):
         """
         return self._worker.advance(delta)
 
-    def settle(self, limit: Delta = YEAR, *, workers: Mapping[str, int] | None = None) -> JobList:
+    def settle(self, limit: Delta = YEAR, *, workers: Mapping[str, int | list[int]] | None = None) -> JobList:
         """Jump from due time to due time until nothing is left.
 
         With `workers` the jobs run side by side, as these workers would run them: a job takes the time that it sleeps
-        (`time.sleep`), and those behind it wait for a free child. Jobs of queues that no worker consumes stay.
+        (`time.sleep`), and those behind it wait for a free child. Each worker prefetches as the app's configuration says, and holds
+        what it took behind a long job. Jobs of queues that no worker consumes stay.
 
         Args:
             limit: How much virtual time may pass, seconds or a `timedelta`.
-            workers: The number of children of each worker, by the queues it consumes: `{"urgent": 1, "urgent,bulk": 4}`.
+            workers: The number of children of each worker, by the queues it consumes: `{"urgent": 1, "urgent,bulk": 4}`; a list of
+                such numbers for several workers on the same queues.
 
         Raises:
             RunawayJobs: When something is still scheduled beyond the limit.

@@ -132,6 +132,12 @@ class Ledger:
         entry.deliveries += 1
         return entry
 
+    def holds(self, tag: str) -> bool:
+        """Whether a worker holds the message of this tag unacknowledged."""
+        entry = self._tags.get(tag)
+        copy = entry.copies.get(tag) if entry is not None else None
+        return copy is not None and copy.unacked > 0
+
     def dropped(self, envelope: Envelope) -> None:
         """A copy left its queue and reached nobody."""
         entry = self.entries.get(envelope.id)

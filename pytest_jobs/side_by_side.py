@@ -46,9 +46,7 @@ def _do_what_can_be_done(worker: "Worker", call: Call, crew: Crew, baton: Baton)
     while moved:
         baton.run_ready()
         moved = worker.run_due()
-        for queues in crew.hiring():
-            envelope = worker.queue.pop(queues)
-            if envelope is not None:
-                worker.deliver(call, envelope)
-                moved = True
+        for envelope in crew.receive(worker.clock.now, worker.queue.pop):
+            worker.deliver(call, envelope)
+            moved = True
         moved = crew.begin(baton) or moved

@@ -84,7 +84,7 @@ class Host(Protocol):
     def unlimited(self, task: str, pool: str) -> None:
         """A task has a time limit that its app's pool does not keep."""
 
-    def apply(self, job_id: str, work: Callable[[], None]) -> None:
+    def apply(self, job_id: str, tag: str, work: Callable[[], None]) -> None:
         """Let the pool do the work of a delivery, which ends in `execute`."""
 
     def survived(self, error: BaseException) -> "Lost | None":
@@ -161,6 +161,9 @@ class Queue(Protocol):
 
     def soft_window(self, task: str) -> float | None:
         """Return the seconds that a soft shutdown leaves a running task; None when the library knows none."""
+
+    def prefetch(self, children: int) -> int | None:
+        """Return how many messages a worker with so many children takes unacknowledged; 0: what they are free for, None: all."""
 
     def soft_limit(self, limit: float) -> BaseException:
         """Make the error that a task's soft time limit (seconds) raises in it."""

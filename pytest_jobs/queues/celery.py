@@ -22,7 +22,7 @@ from pytest_jobs.queues.celery_beat import VirtualBeat, beating
 from pytest_jobs.queues.celery_beat import run as run_beats
 from pytest_jobs.queues.celery_bodies import Bodies
 from pytest_jobs.queues.celery_channel import dumps, loads
-from pytest_jobs.queues.celery_limits import soft_window
+from pytest_jobs.queues.celery_limits import prefetch, soft_window
 from pytest_jobs.queues.celery_messages import applied, decoded, envelope_of
 from pytest_jobs.queues.celery_redelivery import Redelivery
 from pytest_jobs.queues.celery_servers import RedisServer, Server
@@ -235,6 +235,10 @@ class CeleryQueue:
     def soft_window(self, task: str) -> float | None:
         found = self.resolve(task) if task else None
         return soft_window(found.app if found is not None else self._default_app())
+
+    def prefetch(self, children: int) -> int | None:
+        app = self._default_app()
+        return prefetch(app, children, isinstance(self.takeover.server_of(app), RedisServer))
 
     def soft_limit(self, limit: float) -> BaseException:
         error: BaseException = SoftTimeLimitExceeded(limit)

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import VERSION
 
-__all__ = ["kept_limits", "soft_window"]
+__all__ = ["kept_limits", "prefetch", "soft_window"]
 __tracebackhide__ = True
 
 Limits = tuple[float | None, float | None]
@@ -30,3 +30,10 @@ def soft_window(app: Any) -> float | None:
     if VERSION < (5, 5):
         return None
     return float(app.conf.worker_soft_shutdown_timeout or 0.0) or math.inf
+
+
+def prefetch(app: Any, children: int, redis: bool) -> int | None:
+    """Return how many messages a worker takes unacknowledged; 0: what its children are free for, None: all there are."""
+    if redis and VERSION >= (5, 6) and app.conf.worker_disable_prefetch:
+        return 0
+    return children * int(app.conf.worker_prefetch_multiplier) or None

@@ -95,7 +95,7 @@ class InProcessPool(BasePool):
         def work() -> None:
             self.host.execute(args[1], request.get("retries") or 0, redelivered, tag, limits, run)
 
-        self.host.apply(args[1], work)
+        self.host.apply(args[1], tag, work)
 
     def _child_died(self, limit: float | None, error_callback: Any, timeout_callback: Any) -> Outcome:
         """Tell the parent that its child is gone, as billiard does: a hard time limit, or a lost process."""

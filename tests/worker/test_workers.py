@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from celery import Celery
+from celery import VERSION, Celery
 
 from pytest_jobs import RunawayJobs, UsageError, in_process_worker
 
@@ -17,6 +17,7 @@ def app(request):
     broker, backend = URLS[request.param]
     app = Celery("workers", broker=broker, backend=backend, set_as_current=False)
     app.conf.task_routes = {"bulk": "bulk", "urgent": "urgent", "both": "urgent"}
+    app.conf.broker_transport_options = {"visibility_timeout": 86400}
     app.log = []
 
     @app.task(name="bulk", shared=False)
@@ -83,6 +84,72 @@ def test_children_of_one_worker_share_its_queues(world, app):
     world.settle(workers={"bulk": 2})
     assert starts(world, app.bulk) == [0, 0, 3600, 3600]
     assert [job.result for job in world.all] == [0, 1, 2, 3]
+
+
+def publish_one_long_and(number, app, **options):
+    """Publish a job of an hour and so many of a second, all to one queue."""
+    app.bulk.apply_async(queue="one", **options)
+    for each in range(number):
+        app.urgent.apply_async((each,), queue="one", **options)
+
+
+@pytest.mark.parametrize(
+    ("conf", "behind"),
+    [
+        ({}, [1, 3, 5, 7]),
+        ({"worker_prefetch_multiplier": 1}, [1]),
+        ({"worker_prefetch_multiplier": 1, "acks_late": True}, []),
+        ({"acks_late": True}, [1, 3, 5]),
+        ({"worker_prefetch_multiplier": 0}, [1, 3, 5, 7, 9]),
+    ],
+    ids=["default", "one", "one, late", "late", "no limit"],
+)
+def test_one_long_job_blocks_what_its_worker_holds(world, app, conf, behind):
+    """A worker takes four messages for each child that it has not acknowledged, in turn with the other, which idles after five seconds."""
+    app.bulk.acks_late = app.urgent.acks_late = conf.get("acks_late", False)
+    app.conf.worker_prefetch_multiplier = conf.get("worker_prefetch_multiplier", 4)
+    publish_one_long_and(10, app)
+    world.settle(workers={"one": [1, 1]})
+    waited = starts(world, app.urgent)
+    assert [number for number, start in enumerate(waited) if start >= 3600] == behind
+    assert max(start for start in waited if start < 3600) == 9 - len(behind)
+
+
+def test_more_children_hold_more(world, app):
+    """Two children take eight messages; what one holds back the other may begin."""
+    publish_one_long_and(10, app)
+    world.settle(workers={"one": 2})
+    assert starts(world, app.urgent) == list(range(10))
+
+
+def test_what_waits_for_its_time_takes_nobodys_place(world, app):
+    """Celery raises the limit for it."""
+    for number in range(8):
+        app.urgent.apply_async((number,), queue="one", countdown=7200)
+    publish_one_long_and(4, app)
+    world.settle(workers={"one": [1, 1]})
+    assert sorted(starts(world, app.urgent))[:4] == [0, 1, 3600, 3601]
+
+
+@pytest.mark.skipif(VERSION < (5, 6), reason="worker_disable_prefetch is there from Celery 5.6 on")
+def test_prefetch_can_be_turned_off_on_redis(world, app):
+    """`worker_disable_prefetch`: a worker takes what its children are free for; other brokers do not know it."""
+    app.conf.worker_disable_prefetch = True
+    publish_one_long_and(4, app)
+    world.settle(workers={"one": [1, 1]})
+    redis = app.conf.broker_url.startswith("redis")
+    assert (max(starts(world, app.urgent)) < 3600) is redis
+
+
+def test_what_a_worker_holds_ages_on_redis(world, app):
+    """Behind a job that runs longer than the visibility timeout, what was prefetched is handed out again, and runs twice."""
+    app.conf.broker_transport_options = {"visibility_timeout": 1800}
+    publish_one_long_and(2, app)
+    world.settle(workers={"one": [1, 1]})
+    redis = app.conf.broker_url.startswith("redis")
+    assert [[attempt.redelivered for attempt in job.attempts] for job in world.all.of(app.urgent)] == [
+        [False], [True, False] if redis else [False],
+    ]
 
 
 def test_what_nobody_consumes_stays(world, app):
@@ -156,7 +223,12 @@ def test_the_limit_of_settle(world, app):
     [
         ({}, r"was given workers=\{\}; allowed is a mapping such as"),
         ([("bulk", 1)], r"was given workers=\[.*; allowed is a mapping such as"),
-        ({"bulk": 0}, "was given 0 children for 'bulk'; allowed is a whole number from 1"),
+        (
+            {"bulk": 0},
+            "was given 0 children for 'bulk'; allowed is a whole number from 1, or a list of such numbers for several workers$",
+        ),
+        ({"bulk": [1, 0]}, r"was given \[1, 0\] children for 'bulk'; allowed is a whole number from 1, or a list"),
+        ({"bulk": []}, r"was given \[\] children for 'bulk'; allowed is a whole number from 1, or a list"),
         ({"bulk,": 1}, "was given a worker of the queues 'bulk,'; allowed are names with commas between them"),
     ],
 )
