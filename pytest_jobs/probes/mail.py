@@ -30,7 +30,7 @@ class MailProbe:
 
     def __init__(self) -> None:
         self._patches = Patches()
-        self._hooked: set[str] = set()
+        self._hooked: dict[str, Any] = {}
         self._recorder = Recorder()
 
     def install(self, recorder: Recorder) -> None:
@@ -39,13 +39,20 @@ class MailProbe:
         self.refresh()
 
     def refresh(self) -> None:
-        """Hook a library that has been loaded since."""
+        """Hook a library that has been loaded since, or the class that a test has put in its place: it may have one method only."""
         for name, make in zip(MODULES, (self._make, self._make_async), strict=True):
             module = sys.modules.get(name)
-            if name not in self._hooked and module is not None and hasattr(module, "SMTP"):
-                self._hooked.add(name)
-                self._patches.replace(module.SMTP, "send_message", make(module, _effect_of_message))
-                self._patches.replace(module.SMTP, "sendmail", make(module, _effect_of_text))
+            cls = getattr(module, "SMTP", None)
+            if not isinstance(cls, type) or self._hooked.get(name) is cls:
+                continue
+            self._hooked[name] = cls
+            for method, describe in (("send_message", _effect_of_message), ("sendmail", _effect_of_text)):
+                if hasattr(cls, method):
+                    self._patches.replace(cls, method, make(module, describe))
+
+    def begin(self) -> None:
+        """Look again: a job is about to run."""
+        self.refresh()
 
     def remove(self) -> None:
         """Unhook them."""

@@ -189,3 +189,48 @@ def test_remove_restores():
     probe.remove()
     assert [dict(vars(owner)) for owner in owners] == before
     assert available()
+
+
+class Outbox:
+    """What a project's tests put in the place of `smtplib.SMTP`."""
+
+    sent = ()
+
+    def __init__(self, host=""):
+        self.host = host
+
+    def send_message(self, message):
+        Outbox.sent = (*Outbox.sent, message["To"])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_class_in_the_place_of_smtp(late, monkeypatch):
+    """Its one method sends mails, whether it came before the world or after it; it is left as it was."""
+    recorder, probe = Recorder(), MailProbe()
+    message = EmailMessage()
+    message["To"], message["Subject"] = "ann@x.example", "welcome"
+    before = Outbox.send_message
+    monkeypatch.setattr(Outbox, "sent", ())
+    if late:
+        probe.install(recorder)
+        monkeypatch.setattr(smtplib, "SMTP", Outbox)
+        probe.begin()
+    else:
+        monkeypatch.setattr(smtplib, "SMTP", Outbox)
+        probe.install(recorder)
+    recorder.sink = Sink()
+    smtplib.SMTP().send_message(message)
+    probe.remove()
+    assert [effect.target for effect in recorder.sink.effects] == ["mail:ann@x.example"]
+    assert Outbox.send_message is before
+    assert Outbox.sent == ("ann@x.example",)
+
+
+def test_no_class_in_the_place_of_smtp(monkeypatch):
+    """A function that makes something is nobody's library; it is left alone."""
+    monkeypatch.setattr(smtplib, "SMTP", lambda host="": None)
+    probe = MailProbe()
+    probe.install(Recorder())
+    probe.begin()
+    probe.remove()
+    assert smtplib.SMTP() is None
