@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from pytest_jobs.probes.running import outside_of_loops
@@ -169,7 +170,12 @@ class Patches:
         self._replaced: list[tuple[Any, str, Any, Any]] = []
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Put what `make` returns, given the present attribute, in the place of a module's or class's attribute."""
+        """Put what `make` returns, given the present attribute, in the place of a module's or class's attribute.
+
+        What a test has put in the library's place may have no such attribute, or be no class: it is left alone.
+        """
+        if not isinstance(owner, type | ModuleType) or not hasattr(owner, name):
+            return
         before = vars(owner).get(name, MISSING)
         replacement = make(getattr(owner, name))
         setattr(owner, name, replacement)

@@ -16,7 +16,7 @@ __all__ = ["PsycopgDriver", "PymysqlDriver"]
 
 def _replace(patches: Patches, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     """Replace a method where it is defined, under its own name."""
-    if name not in vars(owner):
+    if name not in getattr(owner, "__dict__", ()):
         return
 
     def made(original: Any) -> Any:

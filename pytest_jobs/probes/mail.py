@@ -47,8 +47,7 @@ class MailProbe:
                 continue
             self._hooked[name] = cls
             for method, describe in (("send_message", _effect_of_message), ("sendmail", _effect_of_text)):
-                if hasattr(cls, method):
-                    self._patches.replace(cls, method, make(module, describe))
+                self._patches.replace(cls, method, make(module, describe))
 
     def begin(self) -> None:
         """Look again: a job is about to run."""
