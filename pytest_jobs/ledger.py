@@ -40,7 +40,7 @@ class Entry:
     """What is known of one job; the mutable side of `records.Job`."""
 
     __slots__ = (
-        "attempts", "backs_off", "children", "copies", "delays", "deliveries", "duplicate", "error", "extra", "finished_at", "first",
+        "attempts", "backs_off", "before", "children", "copies", "delays", "deliveries", "duplicate", "error", "extra", "finished_at", "first",
         "id", "injected", "last", "name", "parent", "payload", "published_at", "queue", "running", "settled", "state", "value",
     )  # fmt: skip
 
@@ -52,6 +52,7 @@ class Entry:
         self.published_at = published_at
         self.parent = parent
         self.children: list[str] = []
+        self.before = 0
         self.attempts: list[Attempt] = []
         self.delays: list[float] = []
         self.injected: list[str] = []
@@ -72,6 +73,7 @@ class Entry:
         """Keep the first outcome: it is what a caller sees."""
         if self.state is None:
             self.state, self.value, self.error, self.finished_at = state, value, error, at
+            self.before = len(self.children)
 
 
 class Ledger:
@@ -94,8 +96,9 @@ class Ledger:
             entry = self.entries[envelope.id] = Entry(envelope, now, parent)
             above = self.entries.get(parent) if parent is not None else None
             if above is not None:
+                extra = (number if above is running else len(above.attempts) - 1) in above.extra
+                entry.duplicate = above.duplicate or (extra and self._repeats(above, entry.name))
                 above.children.append(entry.id)
-                entry.duplicate = above.duplicate or (number if above is running else len(above.attempts) - 1) in above.extra
         elif envelope.retries:
             wait = (envelope.eta - now).total_seconds() if envelope.eta is not None else 0.0
             entry.delays.append(round(max(wait, 0.0), 6))
@@ -103,6 +106,13 @@ class Ledger:
             entry.duplicate = False
         self.put(envelope)
         return entry
+
+    def _repeats(self, above: Entry, name: str) -> bool:
+        """Whether an extra attempt publishes what was published before; one of a job that gave up may be the first to do so."""
+        if above.state != "failed" or not above.injected:
+            return True
+        names = [self.entries[child].name if child in self.entries else "" for child in above.children]
+        return names[above.before :].count(name) < names[: above.before].count(name)
 
     def put(self, envelope: Envelope) -> None:
         """A copy of a message lies in a queue."""

@@ -422,6 +422,52 @@ def test_nothing(jobs):
     result.stdout.fnmatch_lines(["E   AssertionError: test_nothing is marked idempotent, but no job ran in it: *"])
 
 
+def test_jobs_that_a_failed_job_publishes_when_it_is_run_again(suite):
+    """It gave up before it published them, or after: none is missing, none is one too many."""
+    suite.module(post="""
+from celery import Celery
+
+app = Celery("post", broker="memory://localhost/", backend="cache+memory://", set_as_current=False)
+seen = []
+
+
+def ask(order):
+    seen.append(order)
+
+
+@app.task(shared=False)
+def tell(order):
+    return order
+
+
+@app.task(shared=False)
+def before(order):
+    tell.delay(order)
+    ask(order)
+
+
+@app.task(shared=False)
+def after(order):
+    ask(order)
+    tell.delay(order)
+
+""")
+    result = suite.run("""
+import post
+
+@pytest.fixture(autouse=True)
+def unseen():
+    post.seen.clear()
+
+@pytest.mark.idempotent("fail", "reply-lost", ignore=["call:post.ask"])
+@pytest.mark.parametrize("name", ["before", "after"])
+def test_post(jobs, name):
+    jobs.outgoing("post.ask")
+    jobs.run(getattr(post, name), 7)
+""")
+    result.assert_outcomes(passed=2)
+
+
 def test_recoveries(suite):
     """What a run does only after a fault is struck as well, unless the run already shows what is wrong."""
     result = suite.run("""
