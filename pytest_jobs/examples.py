@@ -73,6 +73,7 @@ class Examples:
         self._struck: set[str] = set()
         self._unused: set[str] | None = None
         self._unseen: dict[str, None] = {}
+        self._retries: dict[str, None] = {}
         self._left_out = 0
         self._closed: list[str] = []
 
@@ -149,6 +150,7 @@ class Examples:
         )
         self._unused = set(judgement.unused) if self._unused is None else self._unused & set(judgement.unused)
         self._unseen.update(dict.fromkeys(judgement.unseen))
+        self._retries.update(dict.fromkeys(judgement.retries))
         if judgement.failure:
             fail_at(self._inner, AssertionError(judgement.failure))
 
@@ -165,6 +167,7 @@ class Examples:
         said = [f"{self._node}: {', '.join(nothing)} found nothing to do"] if nothing else []
         said += [f"{self._node}: {left_out(self._left_out, self._most)}"] if self._left_out else []
         said += [f"{self._node}: {not_overlapped(self._closed)}"] if self._closed else []
+        said += [f"{self._node}: {sentence}" for sentence in self._retries]
         return "", tuple(warned), tuple(said)
 
 

@@ -8,6 +8,7 @@ from pytest_jobs import render, render_effects
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.kinds import KINDS
 from pytest_jobs.planning import deeper, in_turn, recalled
+from pytest_jobs.policies import retry_notes
 from pytest_jobs.retries import is_hasty
 from pytest_jobs.route import WAITS
 from pytest_jobs.runs import VOLATILE, Exploration, Run
@@ -114,12 +115,14 @@ class Judgement:
         unused: The ignore patterns that matched nothing.
         failing: The ids of the schedules that failed.
         unseen: What no probe could read, a sentence each.
+        retries: What is odd about the retries of its tasks, a sentence each.
     """
 
     failure: str
     unused: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    retries: tuple[str, ...] = ()
 
 
 def judge(
@@ -162,11 +165,12 @@ def judge(
         if findings:
             failing.append((run, findings, ignored))
     unseen = tuple(f"{each.probe} was not compared: {each.reason}" for each in unreadable)
+    retries = retry_notes(own, [(run.hit, run.world) for run in found.runs if run.world is not None])
     early = _early([own, *(run.world for run in (found.first, *found.runs) if run.world is not None)])
     matched = matched.union(*(ignore.all(f"publish:{each.task}") for each in early))
     early = [each for each in early if ignore.find(f"publish:{each.task}") is None]
     if not failing:
-        return Judgement(render_effects.early(early) if early else "", ignore.unused(matched), (), unseen)
+        return Judgement(render_effects.early(early) if early else "", ignore.unused(matched), (), unseen, retries)
     worst, findings, ignored = failing[0]
     same = [str(run.schedule) for run, others, _ in failing[1:] if _sort(others) == _sort(findings)]
     more = [str(run.schedule) for run, others, _ in failing[1:] if _sort(others) != _sort(findings)]
@@ -188,7 +192,7 @@ def judge(
             also=tuple(same),
         )
     )
-    return Judgement(text, (), tuple(str(run.schedule) for run, _, _ in failing), unseen)
+    return Judgement(text, (), tuple(str(run.schedule) for run, _, _ in failing), unseen, retries)
 
 
 def _early(worlds: Sequence[World]) -> list[Early]:

@@ -218,6 +218,7 @@ def _verdict(
     unused = [pattern for pattern in judgement.unused if pattern not in common]
     warned += [f"ignore={pattern!r} of {test} matched nothing" for pattern in unused]
     warned += [f"in {test}, {sentence}" for sentence in judgement.unseen]
+    said += [f"{node}: {sentence}" for sentence in judgement.retries]
     if found.closed:
         said.append(f"{node}: {not_overlapped(found.closed)}")
     if not judgement.failure and not implied and not any(

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_jobs.between import stuck
 from pytest_jobs.canonical import Tokens
 from pytest_jobs.difference import Difference, capped, shifts, unmatched
 from pytest_jobs.effects import compare_effects, compare_unrun
@@ -20,7 +21,7 @@ from pytest_jobs.world import Evidence, Finding, Rows, Unreadable, World
 
 __all__ = ["Comparison", "compare"]
 
-WORST_FIRST = ("lost", "other-error", "lock", "effect", "state", "outcome", "endless", "no-delay", "left")
+WORST_FIRST = ("lost", "other-error", "lock", "effect", "stuck", "state", "outcome", "endless", "no-delay", "left")
 SHOWN_BY_STATE = frozenset({"sql", "redis", "file", "object", "mock"})
 SETS_LOCK = re.compile(r"\bSETNX\b|\bSET\b.*\bNX\b", re.DOTALL)
 OWN_PROBE = frozenset({"redis", "file", "object", "mail"})
@@ -128,7 +129,7 @@ class _Comparing:
                 found = self._value(subject, old, new)
             if found is not None:
                 is_lock = old is ABSENT and subject.startswith("redis:") and self._locks(subject)
-                yield replace(found, rule="lock", once="", now="lock left behind") if is_lock else found
+                yield replace(found, rule="lock", once="", now="lock left behind") if is_lock else stuck(found, self.once.effects)
 
     def _locks(self, subject: str) -> bool:
         """Tell whether a key that is left was set only where there was none, as locks are."""

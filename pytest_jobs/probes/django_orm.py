@@ -140,7 +140,7 @@ class Orm:
                 self._dirty.setdefault(db, {}).update(named_tables)
                 self.blocks.wrote(db, named_tables)
             verb, table = writes[-1].verb, writes[-1].table
-            named, detail = subject(db.alias, table), shortened(params)
+            named, detail = subject(db.alias, table), shortened(params, str(sql))
             effect = Effect("sql", named, f"{verb} {table}", safe=True, detail=detail, pending=pending)
             with db.wrap_database_errors, self._recorder.doing(effect, lambda: unavailable(db)), _statement(db):
                 return original(cursor, sql, params, *rest)

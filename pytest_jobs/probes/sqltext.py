@@ -44,6 +44,7 @@ LOCKS = re.compile(
     re.IGNORECASE,
 )
 LOCK = "LOCK"
+LITERAL = re.compile(r"'(?:[^']|'')*'")
 KEPT = 1000
 
 
@@ -117,17 +118,18 @@ GROUPS = ("insert", "update", "delete", "merge", "truncate", "copy", "ddl")
 
 
 def shortened(parameters: Any, statement: str = "", longest: int = 200) -> str:
-    """Return a statement's parameters as text for a failure's evidence, the statement itself when it has none."""
+    """Return a statement's parameters and literals as text for a failure's evidence, the statement itself when it has none."""
     if not parameters:
         return _cut(" ".join(statement.split()), longest)
+    written = "".join(f"; {literal}" for literal in LITERAL.findall(statement)[:3])
     if isinstance(parameters, Mapping):
-        return _cut(", ".join(f"{name}={value!r}" for name, value in parameters.items()), longest)
+        return _cut(", ".join(f"{name}={value!r}" for name, value in parameters.items()) + written, longest)
     if isinstance(parameters, Iterable) and not isinstance(parameters, str | bytes):
         members = list(parameters)
         if members and all(isinstance(each, list | tuple | Mapping) for each in members):
             rest = f" and {len(members) - 1} more" if len(members) > 1 else ""
             return shortened(members[0], longest=longest) + rest
-        return _cut(", ".join(map(repr, members)), longest)
+        return _cut(", ".join(map(repr, members)) + written, longest)
     return _cut(repr(parameters), longest)
 
 

@@ -144,7 +144,7 @@ PAIRS = {
         '"crash"', 'charge is not idempotent at crash@6: redis:lock:7: lock left behind (+1 more)',
         LOCK.format(ttl="", else_="return"), LOCK.format(ttl=", ex=60", else_="raise self.retry(countdown=61)"), CLIENT, BOUND,
     ),
-    "stuck": Pair('"twice", "crash"', "charge is not idempotent at crash@13: orders.status 'done' -> 'processing'", CLAIM.format(done=("done", "processing")), CLAIM.format(done=("done",))),
+    "stuck": Pair('"twice", "crash"', "charge is not idempotent at crash@13: orders.status: stuck at 'processing'", CLAIM.format(done=("done", "processing")), CLAIM.format(done=("done",))),
     "permanent error retried": Pair(
         "", "charge does not wait as expected: 0 retries expected, 3 made", CALL, CALL, PERMANENT,
         f"{LATE}, autoretry_for=(Exception,)", f"{LATE}, autoretry_for=(ConnectionError,)",
