@@ -13,7 +13,7 @@ HOPELESS = frozenset({
     "AssertionError", "AttributeError", "ImportError", "IndexError", "KeyError", "ModuleNotFoundError", "NameError", "NotImplementedError",
     "RecursionError", "SyntaxError", "TypeError", "UnboundLocalError", "UnicodeDecodeError", "UnicodeEncodeError", "ValueError", "ZeroDivisionError",
 })  # fmt: skip
-FAILED, RETRIED = "failed", "retried"
+RETRIED = "retried"
 
 
 def retry_notes(own: World, others: Iterable[tuple[str, World]]) -> tuple[str, ...]:
@@ -43,10 +43,7 @@ def retry_notes(own: World, others: Iterable[tuple[str, World]]) -> tuple[str, .
 
 def _given_up_at_once(outcome: Outcome) -> str:
     """Return the class of the injected error with which a job failed at its first attempt."""
-    if not outcome.injected or not outcome.attempts:
-        return ""
-    kind, value = outcome.attempts[0]
-    return _error(value) if kind == FAILED and value == outcome.injected[0] else ""
+    return _error(outcome.injected[0]) if outcome.gave_up and len(outcome.injected) == 1 else ""
 
 
 def _hopeless(outcome: Outcome) -> str:

@@ -36,7 +36,7 @@ def _outcome(worker: "Worker", entry: "Entry", number: int, gave_up: bool) -> Ou
     )
     extra = frozenset() if gave_up else frozenset(entry.extra)
     delays = () if entry.backs_off else tuple(entry.delays)
-    return Outcome(entry.name, number, attempts, state, extra, tuple(entry.injected), delays, died_of)
+    return Outcome(entry.name, number, attempts, state, extra, tuple(entry.injected), delays, died_of, gave_up)
 
 
 def left_over(worker: "Worker") -> tuple[str, ...]:

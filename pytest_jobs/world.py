@@ -72,6 +72,7 @@ class Outcome:
         injected: The `repr` of each error that the schedule raised in the job.
         delays: The seconds each of its retries was told to wait; empty when the library itself draws them.
         died_of: The `repr` of the error with which it failed instead of an injected one; empty when it did not.
+        gave_up: Whether it failed with an injected error, and was run once more by hand; that attempt is not among `attempts`.
     """
 
     task: str
@@ -82,6 +83,7 @@ class Outcome:
     injected: tuple[str, ...] = ()
     delays: tuple[float, ...] = ()
     died_of: str = ""
+    gave_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -547,3 +547,41 @@ def test_the_printed_command_shows_the_failure_again(suite):
         again = suite.run(None, *args)
         again.assert_outcomes(failed=1)
         assert [line for line in again.outlines if line.startswith("E   AssertionError")] == [head]
+
+
+def test_an_odd_retry_policy_is_told(suite):
+    """Whoever retries one transient error and not another one may mean it: it is said, and fails nothing."""
+    result = suite.run("""
+class Gateway:
+    def charge(self, order):
+        "A call of ours."
+
+    def note(self, order):
+        "Another one, whose error nobody expects."
+
+gateway = Gateway()
+
+@app.task(shared=False, acks_late=True, autoretry_for=(ConnectionError,), default_retry_delay=60)
+def pay(order):
+    gateway.charge(order)
+    gateway.note(order)
+
+@app.task(shared=False, acks_late=True, autoretry_for=(Exception,), max_retries=2, default_retry_delay=60)
+def stumble(order):
+    return {}[order]
+
+@pytest.mark.idempotent("fail", ignore=["call:*"])
+def test_pay(jobs):
+    jobs.outgoing("test_shop.gateway.charge")
+    jobs.outgoing("test_shop.gateway.note", error=TimeoutError)
+    jobs.run(pay, 7)
+
+@pytest.mark.idempotent("late")
+def test_stumble(jobs):
+    assert jobs.run(stumble, 7).dead
+""")
+    result.assert_outcomes(passed=2)
+    assert notes(result) == [
+        "test_shop.py::test_pay: pay is not retried after TimeoutError, as it is after other errors: call gateway.note",
+        "test_shop.py::test_stumble: stumble is retried after KeyError, which no retry repairs",
+    ]
