@@ -129,7 +129,7 @@ class _Comparing:
                 found = self._value(subject, old, new)
             if found is not None:
                 is_lock = old is ABSENT and subject.startswith("redis:") and self._locks(subject)
-                yield replace(found, rule="lock", once="", now="lock left behind") if is_lock else stuck(found, self.once.effects)
+                yield replace(found, rule="lock", once="", now="lock left behind") if is_lock else stuck(found, self.once.effects, self.now.effects)
 
     def _locks(self, subject: str) -> bool:
         """Tell whether a key that is left was set only where there was none, as locks are."""

@@ -53,9 +53,9 @@ def test_an_error_that_no_retry_repairs(error, said):
     assert retry_notes(world(("retried", error), ("failed", error)), []) == said
 
 
-def between(subject, once, now, kind, target, detail):
+def between(subject, once, now, kind, target, detail, later=()):
     """Judge one difference against one effect of the undisturbed run."""
-    return stuck(Finding("state", subject, once, now), [Effect(kind, target, "UPDATE", True, detail=detail)])
+    return stuck(Finding("state", subject, once, now), [Effect(kind, target, "UPDATE", True, detail=detail)], later)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,10 @@ def test_a_value_that_was_only_passed_through(subject, now, kind, target, detail
     """What the undisturbed run wrote on its way."""
     expected = Finding("stuck", subject, "", f"stuck at {now}") if found else Finding("state", subject, "'done'", now)
     assert between(subject, "'done'", now, kind, target, detail) == expected
+
+
+def test_a_late_delivery_that_goes_back_is_not_stuck():
+    """The run came to the end, and somebody wrote the value of the middle after that."""
+    done = [Effect("sql", "orders", "UPDATE", True, detail="'done', 7")]
+    found = between("orders.status", "'done'", "'processing'", "sql", "orders", "'processing', 7", done)
+    assert found == Finding("state", "orders.status", "'done'", "'processing'")
