@@ -3,7 +3,7 @@
     python benchmarks/exploring.py
 
 Prints the CPU milliseconds of the plain test, of the explored one, how often its body ran, and the cost of one schedule in
-plain runs (to stay below 2.0; the whole below 3 s).
+plain runs (to stay below 2.0; the whole below 3 s); and what seeing the lines of a body costs (at most 4 times).
 """
 
 import subprocess
@@ -32,6 +32,15 @@ def post(order):
             connection.execute(insert(entries).values(key=key, state="new").on_conflict_do_nothing())
             connection.execute(update(entries).where(entries.c.key == key).values(state="done"))
     return order
+
+
+@app.task(shared=False)
+def count_down(count):
+    total = 0
+    while count:
+        count -= 1
+        total += count
+    return total
 '''
 
 TEST = '''
@@ -86,6 +95,36 @@ def pytest_runtest_protocol(item, nextitem):
 '''
 
 
+TRACED = '''
+import time
+from contextlib import suppress
+import bank
+from pytest_jobs import in_process_worker
+
+
+def least(run):
+    took = []
+    for _ in range(20):
+        began = time.process_time()
+        run()
+        took.append(time.process_time() - began)
+    return min(took)
+
+
+def lined(jobs, task, given):
+    with suppress(AssertionError):  # there is no such point: every line is seen, nothing strikes
+        jobs.deliver(task, given, schedule="crash@900000")
+
+
+bank.engine = bank.create_engine("sqlite:///traced.db")
+bank.metadata.create_all(bank.engine)
+for name, task, given in (("SQL", bank.post, 7), ("LINES", bank.count_down, 2_000)):
+    with in_process_worker(bank.app) as jobs:
+        plain = least(lambda: jobs.run(task, given))
+        print(name, plain, least(lambda: lined(jobs, task, given)))
+'''
+
+
 def main() -> None:
     """Run the suite in a process of its own and print what it took."""
     with tempfile.TemporaryDirectory() as folder:
@@ -93,6 +132,8 @@ def main() -> None:
             Path(folder, name).write_text(text)
         command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:randomly", "-p", "no:cacheprovider", "--rootdir", folder, folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        done_traced = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True, check=True, cwd=folder)
+    traced = {name: (float(plain), float(lined)) for name, plain, lined in map(str.split, done_traced.stdout.splitlines())}
     took = [line.split("TOOK ")[1].split() for line in done.stdout.splitlines() if "TOOK " in line]
     count = [int(line.split("COUNT ")[1]) for line in done.stdout.splitlines() if "COUNT " in line]
     if not count:
@@ -103,6 +144,9 @@ def main() -> None:
     print(f"plain test                {middle * 1e3:8.1f} ms")
     print(f"explored in every kind    {explored * 1e3:8.1f} ms, {count[0]} runs of its body (target 3,000 ms)")
     print(f"one schedule              {explored / count[0] / middle:8.2f} plain runs (target 2.00)")
+    for name, what in (("SQL", "a body of five transactions"), ("LINES", "a body of 6,000 lines and nothing else")):
+        untraced, lined = traced[name]
+        print(f"{what}, its lines seen  {lined / untraced:8.2f} x untraced (target 4.00)  {lined * 1e3:.1f} ms / {untraced * 1e3:.1f} ms")
 
 
 if __name__ == "__main__":
