@@ -41,7 +41,7 @@ class Execution:
         self.stops_at = math.inf
         self.timed_out: float | None = None
         self.started = 0.0
-        self.where = ""
+        self._at: tuple[str, int] | None = None
         self.limits: tuple[float | None, float | None] = (None, None)
         self.trace: Any = None
         self._run: Any = None
@@ -56,6 +56,11 @@ class Execution:
         self.index = worker.ledger.begin(entry, worker.clock.now, retries, redelivered)
         if extra:
             entry.extra.add(self.index)
+
+    @property
+    def where(self) -> str:
+        """The line of project code that runs, `billing/tasks.py:42`; empty where lines are not seen."""
+        return self.worker.source.label(*self._at) if self._at is not None else ""
 
     @property
     def attempt(self) -> Attempt:
@@ -136,11 +141,13 @@ class Execution:
         return Trace(worker.watch, on_line, self, Execution.run.__code__)
 
     def _line(self, filename: str, line: int) -> None:
-        if self.worker.baton is not None:
-            self.worker.baton.pause()
-        self.where = self.worker.source.label(filename, line)
-        self.worker.faults.at_line(filename, line)
-        self.worker.route.line(self, self.where)
+        worker = self.worker
+        if worker.baton is not None:
+            worker.baton.pause()
+        self._at = filename, line
+        if worker.faults.lines:
+            worker.faults.at_line(filename, line)
+        worker.route.line(self)
 
     # What happens to it
 

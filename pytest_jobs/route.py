@@ -111,8 +111,13 @@ class Route:
         """Let what goes on failing work again."""
         self._down = None
 
-    def line(self, execution: "Execution", where: str) -> None:
-        """A line of project code is about to run."""
+    def line(self, execution: "Execution") -> None:
+        """A line of project code is about to run; most are only counted."""
+        if not (self.recording and not self.untouched) and (not self.untouched or self.untouched[0].at != self.reached + 1):
+            if execution.disturbed and self.reached < MOST_POINTS:
+                self.reached += 1
+            return
+        where = execution.where
         self._reach(execution, where, f"line {where}")
 
     def before(self, execution: "Execution", effect: Effect, error: Transient | None) -> None:

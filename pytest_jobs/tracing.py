@@ -127,8 +127,7 @@ class Tracing:
     def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
         if event != "line":
             return self._line_hook
-        thread = get_ident()
-        trace = self._traces.get(thread)
+        trace = self._traces.get(get_ident())
         if trace is None or trace.on_line is None or (trace.importing and trace.in_import()):
             return self._line_hook
         try:
