@@ -1,6 +1,5 @@
 """Threads of which one runs at a time: it hands the baton on between two lines of project code."""
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -8,7 +7,7 @@ from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from pytest_jobs.dying import places
+from pytest_jobs.dying import places, running_frames
 from pytest_jobs.heldlocks import held_locks, let_go
 from pytest_jobs.strands import Strand, kernel, shut, stance_of
 
@@ -270,7 +269,7 @@ class Baton:
         return [None if strand.done else stance_of(strand) for strand in self._strands]
 
     def _places(self) -> list[str]:
-        source, running, found = self._worker.source, sys._current_frames(), []
+        source, running, found = self._worker.source, running_frames(), []
         for strand in self._strands:
             if not strand.done:
                 for frame in places(running.get(strand.thread.ident), None):
@@ -287,7 +286,7 @@ class Baton:
             if strand.go.locked():
                 strand.go.release()
         for _ in range(len(alive)):
-            running = sys._current_frames()
+            running = running_frames()
             for strand in alive:
                 if not strand.done:
                     frames = list(places(running.get(strand.thread.ident), None))

@@ -9,7 +9,7 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
-from pytest_jobs.dying import Killed, places
+from pytest_jobs.dying import Killed, places, running_frames
 from pytest_jobs.remains import Remains, bury
 from pytest_jobs.source import Source
 from pytest_jobs.threads import Followed, stop_threads
@@ -120,7 +120,7 @@ class Trace:
 
     def frames(self) -> Iterator[FrameType]:
         """Yield the frames of every thread of the task."""
-        running = sys._current_frames()
+        running = running_frames()
         for thread, trace in list(self.watch.traces.items()):
             if trace is self and thread in running:
                 yield from places(running[thread], self._end)

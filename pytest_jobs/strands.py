@@ -1,10 +1,11 @@
 """One thread that runs only while it holds the baton."""
 
-import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+
+from pytest_jobs.dying import running_frames
 
 __all__ = ["Strand", "kernel", "shut", "stance_of"]
 __tracebackhide__ = True
@@ -44,7 +45,7 @@ class Strand:
 
 def stance_of(strand: Strand) -> Any:
     """Return where a thread stands: the same again when it has not moved."""
-    frame = sys._current_frames().get(strand.thread.ident)
+    frame = running_frames().get(strand.thread.ident)
     if frame is None or kernel(strand.thread, "stat").rpartition(") ")[2][:1] in ("R", "D"):
         # Under way, however long a busy machine lets it stand: never the same as before.
         return object()

@@ -11,7 +11,7 @@ from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pytest_jobs.dying import Killed, places
+from pytest_jobs.dying import Killed, places, running_frames
 
 if TYPE_CHECKING:
     from pytest_jobs.points import Trace, Watch
@@ -155,5 +155,5 @@ def _untraced() -> Iterator[None]:
 def _place(trace: "Trace", thread: threading.Thread) -> FrameType | None:
     """Return the innermost frame of project code that a thread runs."""
     is_project = trace.watch.source.is_project
-    running = sys._current_frames().get(thread.ident or 0)
+    running = running_frames().get(thread.ident or 0)
     return next((frame for frame in places(running, None) if is_project(frame.f_code.co_filename)), None)

@@ -1,6 +1,8 @@
-"""The generated suite: a thousand small tests of ten kinds, in two broker families."""
+"""The generated suite: a thousand small tests of twenty kinds, in two broker families."""
 
 SHOP = '''
+import time
+
 from celery import Celery
 
 app = Celery("leaky", broker="{broker}", backend="{backend}")
@@ -33,6 +35,12 @@ def send_once(order):
         deliver(order)
 
 
+@app.task
+def asleep(order):
+    time.sleep(3600)
+    deliver(order)
+
+
 @app.task(time_limit=5)
 def slow(order):
     deliver(order)
@@ -46,7 +54,7 @@ import pytest
 from celery import chord, group
 
 import leaky_shop
-from leaky_shop import add, app, send, send_once, sent, slow
+from leaky_shop import add, app, asleep, send, send_once, sent, slow
 from pytest_jobs import in_process_worker
 
 
@@ -76,6 +84,16 @@ KINDS = {
     "plain": "def test_{n}(tmp_path):\n    (tmp_path / 'x').write_text('{n}')\n",
     "sleep": "def test_{n}(jobs):\n    time.sleep(3600)\n    os.environ.get('HOME')\n    assert jobs.clock.elapsed.total_seconds() == 3600\n",
     "beat": "def test_{n}(jobs):\n    assert len(jobs.beat(180)) == 3\n",
+    "workers": (
+        "def test_{n}(jobs):\n    asleep.delay({n})\n    add.delay({n}, 1)\n"
+        "    assert len(jobs.settle(workers={{'celery': [1, 2]}})) == 2\n"
+    ),
+    "workers_fail": "def test_{n}(jobs):\n    asleep.delay({n})\n    jobs.settle(60, workers={{'celery': 1}})\n",
+    "outage": (
+        "def test_{n}(jobs):\n    jobs.outage('broker', times=2)\n    assert jobs.run(add, {n}, 1).succeeded\n"
+        "    jobs.outage('results', times=2)\n    assert jobs.run(add, {n}, 1).lost\n"
+    ),
+    "strain": "def test_{n}(jobs):\n    jobs.check_threads(add, {n}, 1, threads=2)\n",
     "bad_fault": "def test_{n}(jobs):\n    jobs.fail('leaky_shop.nothing', ValueError)\n",
 }  # fmt: skip
 
