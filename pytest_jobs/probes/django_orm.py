@@ -52,6 +52,7 @@ class Orm:
         self._dirty: WeakKeyDictionary[Any, dict[str, None]] = WeakKeyDictionary()
         self._begun: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
         self._over: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+        self._ending: WeakSet[Any] = WeakSet()
         self._locking: WeakSet[Any] = WeakSet()
         self._lockless: WeakSet[Any] = WeakSet()  # with row locks that the database does not know
         self._of_the_test: set[str] = set()
@@ -80,7 +81,9 @@ class Orm:
 
     def holding(self) -> Iterator[Held]:
         """Yield the connections on which a job holds a transaction open in which it wrote, or locks."""
-        for db in dict.fromkeys([*self._dirty, *(db for db in self._locking if own_blocks(db))]):
+        # Nobody else can use a connection in the middle of its commit.
+        ending = [db for db in self._ending if not self._alone(db)]
+        for db in dict.fromkeys([*self._dirty, *(db for db in self._locking if own_blocks(db)), *ending]):
             yield Held(db, self._alone(db))
 
     def _alone(self, db: Any) -> str:
@@ -186,6 +189,7 @@ class Orm:
             return
         effect = Effect("sql", tables[0], "COMMIT", safe=True, detail=", ".join(tables))
         reached = False
+        self._ending.add(db)
         with db.wrap_database_errors:
             try:
                 with self._recorder.doing(effect, lambda: unavailable(db)):
@@ -198,6 +202,8 @@ class Orm:
                     with suppress(Exception):
                         undo()
                 raise
+            finally:
+                self._ending.discard(db)
 
     def _savepoint_commit(self, original: Any) -> Any:
         def release(db: Any, sid: str) -> None:
