@@ -12,7 +12,7 @@ DATABASES = {{
     }}
 }}
 INSTALLED_APPS = ["shop"]
-MIGRATION_MODULES = {"shop": None}
+MIGRATION_MODULES = {{"shop": None}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 """
 MODELS = """
