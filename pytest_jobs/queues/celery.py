@@ -192,7 +192,7 @@ class CeleryQueue:
         return (knowing or [owner] if owner is not None else knowing or here or [_state.get_current_app()])[0]
 
     def _consumers(self, server: Server) -> list[Any]:
-        return [app for app in self._apps() if app.finalized and self.takeover.server_of(app) is server]
+        return [app for app in self._apps() if app.finalized and self.takeover.consumes_from(app, server)]
 
     def worker_of(self, app: Any) -> AppWorker:
         worker = self._workers.get(id(app))

@@ -1,7 +1,7 @@
 """Taking over Celery for a while: transports, backends, globals; and giving everything back."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -16,6 +16,7 @@ from celery.worker import state as worker_state
 from celery.worker.control import Panel
 from kombu import Connection, connection, pools
 
+from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.base import Host
 from pytest_jobs.queues.celery_eager import Eager
 from pytest_jobs.queues.celery_producers import Producers
@@ -148,6 +149,12 @@ class Takeover:
     def server_of(self, app: Any) -> Server:
         """Return the broker an app consumes from."""
         return self._server(app.connection_for_read())
+
+    def consumes_from(self, app: Any, server: Server) -> bool:
+        """Whether an app consumes from a broker; one whose own broker nobody knows disturbs no other app."""
+        with suppress(UsageError):
+            return self.server_of(app) is server
+        return False
 
     def courier(self, server: Server) -> Any:
         """Return the channel that moves messages on behalf of the plugin."""

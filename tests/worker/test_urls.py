@@ -51,6 +51,13 @@ def test_a_broker_that_kombu_does_not_know():
     assert said == "a broker URL begins with 'rabbit', which kombu does not know"
     assert {"amqp", "redis", "sqs"} <= set(allowed.split(", "))
     assert jobs.all == []
+    other, add = adding()
+    with in_process_worker() as jobs:  # takes over both
+        assert jobs.run(add, 1, 2).result == 3
+        other.send_task("nobody")
+        jobs.settle()
+        assert jobs.all[1].failed
+    assert app.main == "shop"
 
 
 def test_a_result_backend_that_celery_does_not_know():
