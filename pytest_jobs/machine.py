@@ -15,6 +15,7 @@ from hypothesis.strategies import SearchStrategy
 from pytest_jobs.errors import UsageError
 from pytest_jobs.jobs import Jobs, in_process_worker
 from pytest_jobs.schedules import ONCE, Schedule
+from pytest_jobs.search import CALLS, PASSING, Search, points, rule_name, steps
 from pytest_jobs.story import Block, Call, Published, Story
 from pytest_jobs.strategies import args_for
 
@@ -23,38 +24,18 @@ __tracebackhide__ = True
 
 DISTURBANCES = ("crash", "redeliver", "overlap", "reorder", "revoke", "fail", "restart")
 START = "2030-01-31T09:00:00+00:00"
-USUAL_STEPS, ENOUGH_STEPS = 50, 16
-WEIGHTS = MappingProxyType({"crash": 3, "overlap": 3, "redeliver": 2, "fail": 2})
-PUBLISHING = 4
-POINTS = st.one_of(st.integers(1, 4), st.integers(1, 8), st.integers(1, 16), st.integers(1, 32))
-OUTGOING = st.one_of(st.integers(1, 3), st.integers(1, 8))
-PASSING = st.sampled_from((60, 3600, 86_400))
-
-
+USUAL_STEPS, ENOUGH_STEPS = 50, 24
 def _own(machine: "JobMachine") -> SearchStrategy[Call]:
     return machine._calls
+
+
+def _point(machine: "JobMachine") -> SearchStrategy[int]:
+    return points(machine._search, machine._story.points)
 
 
 def _when(name: str, least: int = 0) -> Callable[[Any], bool]:
     """Return when a disturbance can be chosen: it is wanted, and so many messages could be delivered."""
     return lambda machine: name in machine.disturb and machine._story.ready >= least
-
-
-@st.composite
-def _steps(draw: st.DrawFn, machine: "JobMachine") -> tuple[Any, dict[str, Any]]:
-    """Choose a rule and its arguments by one number.
-
-    Hypothesis itself leaves most rules out of most examples, and draws again where a precondition fails. Here most stories
-    must publish several jobs before a fault can do harm, and one that shrinks must keep its other steps: a rule that is
-    not possible now stands for one that publishes.
-    """
-    rules = sorted(machine.rules, key=lambda rule: (len(rule.targets), len(rule.arguments), rule.function.__name__))
-    rules = [rule for rule in rules if rule.function.__name__ not in {*DISTURBANCES} - {*machine.disturb}]
-    weighed = [rule for rule in rules for _ in range(PUBLISHING if rule.targets else WEIGHTS.get(rule.function.__name__, 1))]
-    possible = [rule for rule in rules if machine._possible(rule)]
-    rule = weighed[draw(st.integers(0, len(weighed) - 1))]
-    rule = rule if rule in possible else possible[-1]
-    return rule, {name: draw(strategy) for name, strategy in rule.arguments_strategies.items()}
 
 
 class JobMachine(RuleBasedStateMachine):
@@ -97,24 +78,28 @@ class JobMachine(RuleBasedStateMachine):
         super().__init_subclass__(**options)
         cls._calls = st.deferred(lambda: _calls_of(cls))
         given = settings()
-        # Long stories find no more, and each disturbance costs a worker's start.
+        # Longer stories find little more, and each disturbance costs a worker's start.
         steps = ENOUGH_STEPS if given.stateful_step_count == USUAL_STEPS else given.stateful_step_count
         # What explains a failure by its lines traces them, as a kill does.
         phases = [phase for phase in given.phases if phase is not Phase.explain]
         cls.TestCase.settings = settings(
-            deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=steps, phases=phases
+            deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=steps, phases=phases,
+            report_multiple_bugs=False,
         )
         cls.TestCase.setUp = lambda case: case.enterContext(cls._opened())  # type: ignore[method-assign, assignment]
 
     def __init__(self) -> None:
         super().__init__()
         _check(type(self))
-        self._rules_strategy: Any = _steps(self)
+        wanted = ["advance", *self.disturb]
+        own = [rule for rule in self.rules if rule_name(rule) != "publish" or self.tasks or rule.function.__module__ != __name__]
+        self._search = Search(own, wanted, self._possible)
         self._outside = sys.exc_info()[1]
         with ExitStack() as stack:
             self.jobs = self._open or stack.enter_context(self._opened())
             self._story = Story(self.jobs._session, type(self).__name__, self.setup)
             self._block = stack.enter_context(Block(self.jobs._session))
+            self._rules_strategy: Any = steps(self, self._search, self._story)
             self._story.begin()
             self._world = stack.pop_all()
 
@@ -179,22 +164,21 @@ class JobMachine(RuleBasedStateMachine):
         """Publish a job."""
         return self._story.publish(call)
 
-    @precondition(lambda machine: machine._story.ready > 0)
     @rule()
     def deliver(self) -> None:
-        """Deliver the next message."""
+        """Deliver the next message, when there is one: always possible, so that the steps of a story can go one by one."""
         __tracebackhide__ = True
         self._story.deliver(ONCE)
 
     @precondition(_when("crash", 1))
-    @rule(at=POINTS)
+    @rule(at=st.runner().flatmap(_point))
     def crash(self, at: int) -> None:
         """Deliver the next message, and kill the worker at a point of its run."""
         __tracebackhide__ = True
         self._story.deliver(Schedule("crash", at))
 
     @precondition(_when("overlap", 1))
-    @rule(at=POINTS)
+    @rule(at=st.runner().flatmap(_point))
     def overlap(self, at: int) -> None:
         """Deliver the next message; at a point of its run the one behind it, or else a copy of it, runs to its end."""
         __tracebackhide__ = True
@@ -202,7 +186,7 @@ class JobMachine(RuleBasedStateMachine):
             reject()
 
     @precondition(_when("fail", 1))
-    @rule(at=OUTGOING, after=st.booleans())
+    @rule(at=CALLS, after=st.booleans())
     def fail(self, at: int, after: bool) -> None:
         """Deliver the next message; one of its outgoing calls raises, before or after it took effect."""
         __tracebackhide__ = True
@@ -247,12 +231,8 @@ def _check(machine: type[JobMachine]) -> None:
         raise UsageError(
             f"{machine.__name__}.disturb has {unknown[0]!r}; allowed are {', '.join(DISTURBANCES)}"
         )
-    if not machine.tasks and _names(machine) == _names(JobMachine):
+    if not machine.tasks and all(rule.function.__module__ == __name__ for rule in machine.setup_state().rules):
         raise UsageError(f"{machine.__name__} has no tasks; give it tasks = [charge, …] or tasks = {{charge: strategy, …}}")
-
-
-def _names(machine: type[JobMachine]) -> set[str]:
-    return {each.function.__name__ for each in machine.setup_state().rules}
 
 
 def _calls_of(machine: type[JobMachine]) -> SearchStrategy[Call]:

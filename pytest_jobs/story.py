@@ -78,6 +78,7 @@ class Story:
         self._known: set[str] = set()
         self._random = random.getstate()
         self._jobs: list[Published] = []
+        self._reached = 0
 
     # What happens in both worlds
 
@@ -113,6 +114,11 @@ class Story:
     # What happens in the disturbed world only
 
     @property
+    def length(self) -> int:
+        """How many steps there were that both worlds have."""
+        return len(self._steps)
+
+    @property
     def begun(self) -> bool:
         """Whether anything happened yet."""
         return bool(self._steps)
@@ -125,12 +131,18 @@ class Story:
         due = self.session.queue.next_due() if not lying else None
         return lying or int(due is not None and due <= self.session.clock.now)
 
+    @property
+    def points(self) -> int:
+        """How many points a run may have, as far as runs of this story tell; 0 when none does."""
+        return self._reached and self._reached + 1
+
     def deliver(self, schedule: Schedule) -> bool:
         """Deliver the next message under a schedule; return whether that was possible."""
         worker = self.session.worker
         if schedule.has(*AT_POINTS):
             worker.source = worker.source or self.session.source()
         outer, worker.route = worker.route, Route(schedule, False, worker.route.signature)
+        route = worker.route
         # The message behind the next one is overlapped with it: two workers rarely have the same one.
         worker.beside = True
         try:
@@ -138,6 +150,8 @@ class Story:
             closed = worker.route.closed
         finally:
             worker.route, worker.beside = outer, False
+        if not (route.struck and schedule.has("crash")):
+            self._reached = max(self._reached, route.reached)
         self.check()
         return closed != WAITS
 

@@ -1,11 +1,13 @@
 """Runs the tests that find the planted bugs, outside of pytest, with a seed."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from planted_bugs import BUGS, OPTIONS, shop
 
 from pytest_jobs import in_process_worker
+from pytest_jobs.story import Call
 
 PHASES = (Phase.generate, Phase.shrink)
 
@@ -39,10 +41,10 @@ class Counting:
         self.opened()
 
 
-def hunt(name, number, examples):
+def hunt(name, number, examples, phases=PHASES):
     """Look for one bug."""
     shop.repaired = False
-    ran, error = run(name, number, examples)
+    ran, error = run(name, number, examples, phases)
     if error is None:
         return Hunt(ran)
     text = "\n".join([str(error), *getattr(error, "__notes__", ())])
@@ -60,10 +62,30 @@ def repaired(name, number, examples):
     return ran, "" if error is None else "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
-def run(name, number, examples):
+def tell(name, story):
+    """Let a machine go through a story, given as it is printed; return the first line of what is wrong."""
+    machine = BUGS[name][0]
+    with machine._opened():
+        state = machine()
+        scope = {"state": state, **{task.name.rpartition(".")[2]: partial(call, task) for task in machine.tasks}}
+        for line in story:
+            exec(line, scope)  # noqa: S102
+        try:
+            state.teardown()
+        except AssertionError as error:
+            return str(error).partition("\n")[0]
+    return ""
+
+
+def call(task, *args):
+    """Make what a machine publishes."""
+    return Call(task, args, {})
+
+
+def run(name, number, examples, phases=PHASES):
     """Run one test; return the number of examples until it failed, or of all, and the error."""
     test = BUGS[name][0]
-    chosen = {"database": None, "max_examples": examples, "deadline": None, "phases": PHASES}
+    chosen = {"database": None, "max_examples": examples, "deadline": None, "phases": phases}
     chosen["suppress_health_check"] = list(HealthCheck)
     failed = []
     counting = Counting(shop.open)

@@ -1,6 +1,7 @@
 """What stands for a database in the planted bugs: each call is one statement, whole or not at all."""
 
 from collections import Counter
+from itertools import count, takewhile
 
 
 class Depot:
@@ -58,15 +59,17 @@ class Desk:
         if version >= self.next:
             self.held[version] = text
 
-    def turn(self):
-        """Return the edit whose turn it is, None when it has not arrived."""
-        return (self.next, self.held[self.next]) if self.next in self.held else None
+    def ready(self):
+        """Return the edits whose turn it is, in order."""
+        numbers = takewhile(self.held.__contains__, count(self.next))
+        return [(number, self.held[number]) for number in numbers]
 
     def take(self):
-        """Return it and keep it no longer."""
-        edit = self.turn()
-        self.held.pop(self.next, None)
-        return edit
+        """Return them and keep them no longer."""
+        edits = self.ready()
+        for number, _ in edits:
+            del self.held[number]
+        return edits
 
     def write(self, version, text):
         """Write an edit, once, and let the next one have its turn."""

@@ -1,11 +1,13 @@
 """The planted bugs are found and shrunk to their stories; benchmarks/generated.py does the same with many seeds."""
 
 import pytest
+from hypothesis import Phase
 from planted_bugs import BUGS, OPTIONS, notify, shop
-from planted_runs import hunt, repaired
+from planted_runs import hunt, repaired, tell
 
 from pytest_jobs import in_process_worker
 
+STORIES = [name for name, (test, _) in BUGS.items() if isinstance(test, type)]
 SURE = ["two items where one is poison", "a retry that changes its own arguments"]
 
 
@@ -16,6 +18,26 @@ def test_a_bug_is_found_and_shrunk(name, number):
     found = hunt(name, number, 200)
     assert found.story == BUGS[name][1]
     assert found.minimal
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_sequence_is_found(name):
+    """Within 200 examples; where chance is against it, with another seed."""
+    assert any(hunt(name, number, 200, (Phase.generate,)).text for number in range(3))
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_story_is_minimal(name, monkeypatch):
+    """It shows the bug; without any of its steps it does not, and the repaired twin survives it."""
+    story = BUGS[name][1]
+    monkeypatch.setattr(shop, "repaired", False)
+    assert tell(name, story)
+    for left_out in story:
+        fewer = [step for step in story if step is not left_out]
+        if left_out.partition(" = ")[0] not in " ".join(fewer):
+            assert tell(name, fewer) == ""
+    monkeypatch.setattr(shop, "repaired", True)
+    assert tell(name, story) == ""
 
 
 @pytest.mark.parametrize("name", BUGS)
