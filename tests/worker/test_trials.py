@@ -4,7 +4,7 @@ import gc
 import re
 
 import pytest
-from celery import VERSION, Celery
+from celery import VERSION, Celery, _state
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.schedules import crontab
 from kombu.exceptions import OperationalError
@@ -196,9 +196,12 @@ def ring():
 
 
 @pytest.fixture
-def two_apps():
-    """Two apps, neither of them current, with a task each; those of other tests are gone."""
+def two_apps(monkeypatch):
+    """Two apps, neither of them current, with a task each; those of other tests are gone, or have no beat schedule meanwhile."""
     gc.collect()
+    for app in list(_state._get_active_apps()):
+        if app.configured and app.conf.beat_schedule:
+            monkeypatch.setitem(app.conf, "beat_schedule", {})
     apps = [Celery(name, broker="memory://", set_as_current=False) for name in ("shop", "post")]
     for app in apps:
         app.task(ring, name=f"{app.main}.ring", shared=False)
