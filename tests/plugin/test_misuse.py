@@ -126,16 +126,14 @@ def test_nested(jobs):
     with pytest_jobs.in_process_worker():
         raise SystemExit
 """)
-    result.stdout.fnmatch_lines(
-        [
-            ">       with pytest_jobs.in_process_worker():",
-            "E       pytest_jobs.UsageError: an in-process worker is active already (the fixture jobs, or in_process_worker()); "
-            "use that one, worlds do not nest",
-            "",
-            "*: UsageError",
-        ],
-        consecutive=True,
-    )
+    lines = [line for line in result.outlines if line.strip(" ^") or not line]  # newer Pythons point at the call
+    at = lines.index(">       with pytest_jobs.in_process_worker():")
+    assert lines[at + 1 : at + 4] == [
+        "E       pytest_jobs.UsageError: an in-process worker is active already (the fixture jobs, or in_process_worker()); "
+        "use that one, worlds do not nest",
+        "",
+        "test_shop.py:16: UsageError",
+    ]
     result.stdout.no_fnmatch_line("*contextlib*")
     result.assert_outcomes(failed=1)
 
