@@ -19,7 +19,8 @@ __tracebackhide__ = True
 
 GLANCE = 0.001  # seconds of real time after which a thread is looked at that did not come to its next line
 STILL = 8  # looks in a row at the same instruction and the same lock, after which a thread counts as waiting for another one
-OUTSIDE = 50  # the same, where it is not seen to wait for a lock of this process: for a server, for a file
+OUTSIDE = 50  # the same, where it is not seen to wait for a lock of this process or for SQLite's: for a server, for a file
+WAITING = ("futex", "hrtimer_nanosleep", "do_nanosleep")  # where in the kernel
 SURE = 20  # the same, before time passes without it
 PATIENCE = 2.0  # seconds of real time without any thread moving, after which they wait for each other
 
@@ -258,7 +259,7 @@ class Baton:
             stance = stance_of(strand)
             still = still + 1 if stance == before else 0
             before = stance
-            if still >= (STILL if kernel(strand.thread, "wchan").startswith("futex") else OUTSIDE):
+            if still >= STILL and (still >= OUTSIDE or kernel(strand.thread, "wchan").startswith(WAITING)):
                 with self._mutex:
                     if self._holder is strand:
                         strand.kept = self._worker.current, self._worker.recorder.sink

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+CORPUS = Path(os.environ.get("PYTEST_JOBS_CORPUS") or Path(__file__).resolve().parents[2] / "shared" / "corpus")
 CASES = sorted(path.parent.name[:2] for path in CORPUS.glob("[0-9][0-9]-*/case.toml"))
 # Other plugins of this environment would only cost time.
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_jobs.plugin"}
