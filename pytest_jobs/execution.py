@@ -212,11 +212,6 @@ class Execution:
         self.worker.overlap(self)
 
     @property
-    def open_writes(self) -> bool:
-        """Whether a transaction with writes of the task, or with locks, is open."""
-        return self.worker.recorder.holding
-
-    @property
     def locking(self) -> bool:
         """Whether the task's code names a lock in memory that is held now."""
         if self.trace is None:

@@ -95,6 +95,11 @@ class Faults:
         self.lines: dict[tuple[str, int], list[tuple[Fault, Callable[[], None]]]] = {}
         self.all: list[Fault] = []
 
+    @property
+    def deadly(self) -> Fault | None:
+        """The first armed fault that ends or stops a worker, None where there is none."""
+        return next((fault for fault in self.all if fault.kind in {"crash", "hang"}), None)
+
     def close(self) -> None:
         """Take every fault out of the code under test."""
         self._stack.close()

@@ -12,7 +12,7 @@ from pytest_jobs.errors import UsageError
 from pytest_jobs.execution import Execution
 from pytest_jobs.faults import Faults
 from pytest_jobs.ledger import Entry, Ledger
-from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.base import Recorder, why_alone
 from pytest_jobs.queues.base import Envelope, Outcome, Queue
 from pytest_jobs.records import Effect
 from pytest_jobs.rival import NAPS, Rival
@@ -139,8 +139,8 @@ class Hosting:
             return ""
         if self.beside or self.baton is not None:
             return ONE_THREAD
-        deadly = next((fault.plan for fault in self.faults.all if fault.kind in {"crash", "hang"}), None)
-        return f"{deadly} is armed" if deadly is not None else next((each.alone for each in held if each.alone), "")
+        deadly = self.faults.deadly
+        return f"{deadly.plan} is armed" if deadly is not None else why_alone(held)
 
     def apart(self, execution: Execution) -> bool:
         """Whether a second delivery needs a thread of its own, as it could wait for what this one holds."""

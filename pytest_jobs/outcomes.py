@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_jobs.difference import Difference, capped
 from pytest_jobs.tables import counted
-from pytest_jobs.texts import ABSENT, brief
+from pytest_jobs.texts import ABSENT, brief, short
 from pytest_jobs.world import Evidence, Finding, Outcome, World
 
 __all__ = ["compare_outcomes", "tells_loss"]
@@ -36,9 +36,9 @@ def compare_outcomes(once: tuple[Outcome, ...], now: World, walk: Difference, hi
         pairs = _matched(jobs, theirs[task], walk)
         for old, new in pairs:
             yield from _job(old, new, now, walk, hidden)
-        if len(pairs) < len(jobs) and not hidden("result", f"result of {_short(task)}"):
+        if len(pairs) < len(jobs) and not hidden("result", f"result of {short(task)}"):
             counts = counted(len(jobs), "job"), counted(len(pairs), "job")
-            yield Finding("outcome", _short(task), *counts, (Evidence(_short(task), *counts),))
+            yield Finding("outcome", short(task), *counts, (Evidence(short(task), *counts),))
 
 
 def tells_loss(sentence: str) -> bool:
@@ -79,7 +79,7 @@ def _final(outcome: Outcome) -> tuple[str, Any, int]:
 
 
 def _job(old: Outcome, new: Outcome, now: World, walk: Difference, hidden: Hidden) -> Iterator[Finding]:
-    task = _short(old.task)
+    task = short(old.task)
     name = task if old.job == 1 else f"{task} (job {old.job})"
     kind, value, _ = _final(old)
     if new.state == "lost" and old.state != "lost":
@@ -126,7 +126,3 @@ def _finding(name: str, old: tuple[str, Any], new: tuple[str, Any], note: str, w
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) and len(value) <= 60 else brief(value, 60)
-
-
-def _short(task: str) -> str:
-    return task.rpartition(".")[2]

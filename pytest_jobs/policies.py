@@ -1,8 +1,9 @@
 """What the runs of one test say of its tasks' retry policies: told, and no failure, as a policy may mean it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from pytest_jobs.texts import short
 from pytest_jobs.world import Outcome, World
 
 __all__ = ["retry_notes"]
@@ -24,17 +25,17 @@ def retry_notes(own: World, others: Iterable[tuple[str, World]]) -> tuple[str, .
         others: The worlds of the others, each with what its schedule let fail.
     """
     worlds = [*others]
-    retrying = {outcome.task for _, world in worlds for outcome in world.outcomes if _kinds(outcome).count(RETRIED)}
+    retrying = {outcome.task for _, world in worlds for outcome in world.outcomes if any(kind == RETRIED for kind, _ in outcome.attempts)}
     notes: dict[str, list[str]] = {}
     for hit, world in worlds:
         for outcome in world.outcomes:
             error = _given_up_at_once(outcome)
             if hit and error and outcome.task in retrying:
-                places = notes.setdefault(f"{_short(outcome.task)} is not retried after {error}, as it is after other errors", [])
+                places = notes.setdefault(f"{short(outcome.task)} is not retried after {error}, as it is after other errors", [])
                 places += [hit] if hit not in places else []
     said = [f"{note}: {', '.join(places[:3])}{f' and {len(places) - 3} more' if len(places) > 3 else ''}" for note, places in notes.items()]
     said += [
-        f"{_short(outcome.task)} is retried after {error}, which no retry repairs"
+        f"{short(outcome.task)} is retried after {error}, which no retry repairs"
         for outcome in own.outcomes
         if (error := _hopeless(outcome))
     ]
@@ -52,14 +53,6 @@ def _hopeless(outcome: Outcome) -> str:
     return next((error for error in errors if error in HOPELESS), "")
 
 
-def _kinds(outcome: Outcome) -> Sequence[str]:
-    return [kind for kind, _ in outcome.attempts]
-
-
 def _error(value: object) -> str:
     found = ERROR.match(value) if isinstance(value, str) else None
     return found[0].rpartition(".")[2] if found is not None else ""
-
-
-def _short(task: str) -> str:
-    return task.rpartition(".")[2]

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
+from pytest_jobs.texts import short
 from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence, Finding
 
 __all__ = [
     "DOCS", "INLINE_EVIDENCE", "LINE", "Failure", "Unfired", "differs", "evidence_table", "failure", "first_line",
-    "irreproducible", "no_job", "runaway", "short", "timeline_line", "unfired",
+    "irreproducible", "no_job", "runaway", "timeline_line", "unfired",
 ]  # fmt: skip
 
 WIDTH = 72
@@ -238,11 +239,6 @@ def _evidence(finding: Finding, *, alone: bool) -> tuple[Evidence, ...]:
 def _told(finding: Finding) -> str:
     """Return the sentence that tells a finding which no table can show; empty for others."""
     return _one_line(finding.now) if finding.rule in {"lost", "left", "test"} else ""
-
-
-def short(task: str) -> str:
-    """Return the last part of a task's name."""
-    return task.rpartition(".")[2] or task
 
 
 def _one_line(text: str) -> str:

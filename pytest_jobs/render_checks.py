@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pytest_jobs.delays import bounds, check
-from pytest_jobs.render import DOCS, INLINE_EVIDENCE, differs, evidence_table, short
+from pytest_jobs.render import DOCS, INLINE_EVIDENCE, differs, evidence_table
+from pytest_jobs.texts import short
 from pytest_jobs.verdict import Comparison
 from pytest_jobs.world import Evidence
 

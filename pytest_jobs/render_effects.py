@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pytest_jobs.expected import Done, Pair, Wanted, amount, nearest, unlike
 from pytest_jobs.records import Effect
-from pytest_jobs.render import DOCS, INLINE_EVIDENCE, LINE, evidence_table, first_line, short
+from pytest_jobs.render import DOCS, INLINE_EVIDENCE, LINE, evidence_table, first_line
 from pytest_jobs.tables import counted
+from pytest_jobs.texts import short
 from pytest_jobs.world import Early, Evidence
 
 __all__ = ["early", "early_line", "effects"]

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from pytest_jobs.render import DOCS, Failure, failure, short
+from pytest_jobs.render import DOCS, Failure, failure
+from pytest_jobs.texts import short
 from pytest_jobs.verdict import Comparison
 
 __all__ = ["after_ack", "unlike"]

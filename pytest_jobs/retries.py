@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from pytest_jobs.texts import short
 from pytest_jobs.world import Evidence, Finding, Outcome
 
 __all__ = ["ENDLESS", "compare_retries", "is_hasty"]
@@ -28,7 +29,7 @@ def compare_retries(
     """
     failed = {(outcome.task, outcome.job) for outcome in once if outcome.state == "failed"}
     for outcome in now:
-        name = outcome.task.rpartition(".")[2]
+        name = short(outcome.task)
         if outcome.died_of and (outcome.task, outcome.job) not in failed and not (hidden("other-error") or hidden("result", f"result of {name}")):
             evidence = (Evidence(name, "", "", "", 0), Evidence("error", outcome.injected[0], outcome.died_of, "", 1))
             yield Finding("other-error", "another error", "", outcome.died_of.partition("(")[0], evidence)

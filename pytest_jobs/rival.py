@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_jobs.baton import Abandoned, Baton
+from pytest_jobs.probes.base import SHARED
 
 if TYPE_CHECKING:
     from pytest_jobs.execution import Execution
@@ -16,7 +17,6 @@ __tracebackhide__ = True
 
 NAPS = 5  # times that it sleeps before the first delivery goes on: it may ask whether a lock is free, and locks expire
 LOOKS = 100  # looks, of some 20 ms of real time each, until it is given up after the first delivery has ended
-SHARED = "both deliveries use one connection"
 STUCK = "the second delivery waits for a lock that the first one left behind"
 SQLITE = "SQLite locks the whole database"
 

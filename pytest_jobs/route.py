@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_jobs.probes.base import Transient
+from pytest_jobs.probes.base import Transient, why_alone
 from pytest_jobs.records import Effect
 from pytest_jobs.retries import ENDLESS
 from pytest_jobs.schedules import AT_POINTS, Schedule, error_named
@@ -160,12 +160,12 @@ class Route:
         self.reached += 1
         if self.recording and not self.untouched:
             done = tuple(effect.label for effect in execution.effects)
-            key = (execution.delivery, execution.retries, done, execution.open_writes, self.signature())
+            held = execution.worker.recorder.held()
+            key = (execution.delivery, execution.retries, done, bool(held), self.signature())
             after = f" after {done[-1]}" if label.startswith("line") and done else ""
             text = f"{where}{after}" if label.startswith("line") else f"{where} {label}".strip()
             self._classes.pop(key, None)
-            closed = next((held.alone for held in execution.worker.recorder.held() if held.alone), "")
-            self._classes[key] = Point(self.reached, text, closed, execution.entry.name)
+            self._classes[key] = Point(self.reached, text, why_alone(held), execution.entry.name)
         if self.strikes("crash", self.reached):
             execution.kill(f"killed at {where} {label}" if not label.startswith("line") else f"killed at {where}")
         if self._next("overlap", self.reached):

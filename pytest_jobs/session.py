@@ -119,7 +119,7 @@ class Session:
     def settle(self, limit: Any, workers: Any) -> JobList:
         """Settle as several workers would."""
         crew = Crew(workers, self.queue.prefetch, self.worker.ledger.holds)
-        deadly = next((fault for fault in self.faults.all if fault.kind in {"crash", "hang"}), None)
+        deadly = self.faults.deadly
         if deadly is not None:
             raise UsageError(f"jobs.settle(workers=…) cannot run while {deadly.plan} is armed; kills are for one worker")
         self.looking()

@@ -8,7 +8,7 @@ from typing import Any
 from pytest_jobs.canonical import safe_repr
 from pytest_jobs.world import Evidence
 
-__all__ = ["ABSENT", "WIDEST", "brief", "region", "text_lines"]
+__all__ = ["ABSENT", "WIDEST", "brief", "region", "short", "text_lines"]
 
 WIDEST = 36
 
@@ -20,6 +20,11 @@ class _Absent:
 
 
 ABSENT = _Absent()
+
+
+def short(task: str) -> str:
+    """Return the last part of a task's name."""
+    return task.rpartition(".")[2] or task
 
 
 def brief(value: Any, width: int = WIDEST) -> str:

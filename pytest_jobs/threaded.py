@@ -34,7 +34,7 @@ def threads(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mappin
     found = session.queue.resolve(task)
     if found is None:
         raise UsageError(f"jobs.check_threads was given {task!r}; allowed is a task or its registered name")
-    deadly = next((fault for fault in session.faults.all if fault.kind in {"crash", "hang"}), None)
+    deadly = session.faults.deadly
     if deadly is not None:
         raise UsageError(f"jobs.check_threads cannot run while {deadly.plan} is armed: it would stop every thread")
     calls = _calls(args, kwargs, count)

@@ -11,11 +11,12 @@ from pytest_jobs.probes.running import outside_of_loops
 from pytest_jobs.records import Effect
 from pytest_jobs.world import Unreadable
 
-__all__ = ["DELETED", "NO_ROW_LOCKS", "OF_THE_TEST", "SINGLE", "Held", "Patches", "Probe", "Recorder", "Restorable", "Sink", "Transient"]
+__all__ = ["DELETED", "NO_ROW_LOCKS", "OF_THE_TEST", "SHARED", "SINGLE", "Held", "Patches", "Probe", "Recorder", "Restorable", "Sink", "Transient", "why_alone"]
 
 Transient = Callable[[], BaseException]
 MISSING = object()
 DELETED = "(deleted)"
+SHARED = "both deliveries use one connection"
 SINGLE = "the database has one connection only"
 OF_THE_TEST = "the test holds a transaction around it"
 NO_ROW_LOCKS = "SQLite knows no SELECT … FOR UPDATE"
@@ -32,6 +33,11 @@ class Held:
 
     connection: object
     alone: str = ""
+
+
+def why_alone(held: Iterable[Held]) -> str:
+    """Return why no second delivery can run beside these connections, empty where one can."""
+    return next((each.alone for each in held if each.alone), "")
 
 
 class Sink(Protocol):

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from pytest_jobs.probes.base import OF_THE_TEST, SINGLE, Held, Recorder
+from pytest_jobs.probes.base import OF_THE_TEST, SHARED, SINGLE, Held, Recorder
 from pytest_jobs.probes.dbapi_driver import Driver, Place
 from pytest_jobs.probes.dbapi_kept import KeepingPlaces
 from pytest_jobs.probes.hurry import Patience
@@ -23,7 +23,6 @@ DRIVERS = (
     ("psycopg", "dbapi_servers", "PsycopgDriver"),
     ("pymysql", "dbapi_servers", "PymysqlDriver"),
 )
-SHARED = "both deliveries use one connection"
 UNDEAD = "the task writes in a transaction that the test began and wrote in: what a killed one wrote is still there"
 
 

@@ -23,7 +23,7 @@ def pay(order):
     charged.append(order)
 
 
-def charge(order, lock="", check=True):
+def charge(order, lock=""):
     """Look, charge and write in one transaction, which writes something first."""
     with place["engine"].begin() as c:
         c.execute(sa.text("INSERT INTO audit VALUES (:order)"), {"order": order})
@@ -187,7 +187,6 @@ def test_a_kill_while_the_second_waits(world, engine, kind):
 
 
 PROJECT = '''
-import threading
 import fakeredis
 import pytest
 import sqlalchemy as sa
