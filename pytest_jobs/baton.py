@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.dying import places, running_frames
 from pytest_jobs.heldlocks import held_locks, let_go
-from pytest_jobs.strands import Strand, kernel, shut, stance_of
+from pytest_jobs.strands import GLANCE, Gaze, Strand, places_of, shut, stance_of
 
 if TYPE_CHECKING:
     from pytest_jobs.hosting import Hosting
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Abandoned", "Baton", "Stuck"]
 __tracebackhide__ = True
 
-GLANCE = 0.001  # seconds of real time after which a thread is looked at that did not come to its next line
-STILL = 8  # looks in a row at the same instruction and the same lock, after which a thread counts as waiting for another one
-OUTSIDE = 50  # the same, where it is not seen to wait for a lock of this process or for SQLite's: for a server, for a file
-WAITING = ("futex", "hrtimer_nanosleep", "do_nanosleep")  # where in the kernel
-SURE = 20  # the same, before time passes without it
+SURE = 20  # looks, after which time passes without a thread that does not come to its next line
 PATIENCE = 2.0  # seconds of real time without any thread moving, after which they wait for each other
 
 
@@ -60,6 +56,7 @@ class Baton:
         self._holder: Strand | None = None
         self._last = -1
         self._over = False
+        self._watched = False
 
     @property
     def inside(self) -> bool:
@@ -94,10 +91,12 @@ class Baton:
             BaseException: What one of them raised.
         """
         outer = self._worker.current, self._worker.recorder.sink
+        self._watched = True
         try:
             while (strand := self._ready_one()) is not None:
                 self._switch(strand)
         finally:
+            self._watched = False
             self._worker.current, self._worker.recorder.sink = outer
         ended = [strand for strand in self._strands if strand.done]
         self._strands = [strand for strand in self._strands if not strand.done]
@@ -196,9 +195,12 @@ class Baton:
             if strand is self._holder:
                 strand.kept = self._worker.current, self._worker.recorder.sink
             self._let_go(strand)
-        strand.go.acquire()
+        self._await(strand)
         if self._over:
             self._end(strand)
+
+    def _await(self, strand: Strand) -> None:
+        strand.go.acquire()
 
     @staticmethod
     def _end(strand: Strand) -> None:
@@ -210,7 +212,8 @@ class Baton:
     def _let_go(self, strand: Strand) -> None:
         if strand is self._holder:
             self._holder = None
-            self._moved.release()
+            if self._moved.locked():
+                self._moved.release()
 
     # In the thread that began the round
 
@@ -235,7 +238,7 @@ class Baton:
             still = still + 1 if stances == before else 0
             before = stances
             if still * GLANCE > PATIENCE:
-                raise Stuck(self._places())
+                raise Stuck(places_of(self._strands, self._worker.source))
 
     def _chosen(self, ready: list[Strand]) -> Strand:
         numbers = [self._strands.index(strand) for strand in ready]
@@ -252,14 +255,19 @@ class Baton:
             return
         self._worker.current, self._worker.recorder.sink = strand.kept
         with self._mutex:
-            self._holder, strand.waits, strand.wakes = strand, False, None
+            self._take(strand)
         strand.go.release()
-        still, before = 0, None
+        self._look_on(strand)
+
+    def _take(self, strand: Strand) -> None:
+        self._holder, strand.waits, strand.wakes = strand, False, None
+        self._moved.acquire(blocking=False)
+
+    def _look_on(self, strand: Strand) -> None:
+        """Wait until the one that runs hands over, ends, or waits for another one."""
+        gaze = Gaze(strand.thread)
         while not self._moved.acquire(timeout=GLANCE):
-            stance = stance_of(strand)
-            still = still + 1 if stance == before else 0
-            before = stance
-            if still >= STILL and (still >= OUTSIDE or kernel(strand.thread, "wchan").startswith(WAITING)):
+            if gaze.waits():
                 with self._mutex:
                     if self._holder is strand:
                         strand.kept = self._worker.current, self._worker.recorder.sink
@@ -267,17 +275,7 @@ class Baton:
                         return
 
     def _stances(self) -> list[Any]:
-        return [None if strand.done else stance_of(strand) for strand in self._strands]
-
-    def _places(self) -> list[str]:
-        source, running, found = self._worker.source, running_frames(), []
-        for strand in self._strands:
-            if not strand.done:
-                for frame in places(running.get(strand.thread.ident), None):
-                    if source.is_project(frame.f_code.co_filename):
-                        found.append(source.label(frame.f_code.co_filename, frame.f_lineno))
-                        break
-        return found
+        return [None if strand.done else stance_of(strand.thread) for strand in self._strands]
 
     def _abandon(self) -> None:
         """Let no thread outlive its round: those that wait for each other are freed, and stopped at their next line."""

@@ -142,7 +142,9 @@ class Execution:
 
     def _line(self, filename: str, line: int) -> None:
         worker = self.worker
-        if worker.baton is not None:
+        if worker.rival is not None:
+            worker.rival.pause()
+        elif worker.baton is not None:
             worker.baton.pause()
         self._at = filename, line
         if worker.faults.lines:

@@ -5,7 +5,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_jobs.baton import Abandoned, Baton
+from pytest_jobs.baton import Abandoned
+from pytest_jobs.pair import Pair
 from pytest_jobs.probes.base import SHARED
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ SQLITE = "SQLite locks the whole database"
 class Rival:
     """Owns the second delivery of one overlap; it has connections of its own, as in another worker.
 
-    It runs to its end while the first one stands still. Where it waits for what the first one holds, the first goes on to
-    its end, and then the second. Where it cannot have a connection of its own, it is given up, and the route is told.
+    It runs to its end while the first one stands still. Where it waits for what the first one holds, the first goes on until it
+    lets go, and then the second. Where it cannot have a connection of its own, it is given up, and the route is told.
 
     Args of the constructor:
         worker: Whose deliveries they are.
@@ -39,7 +40,10 @@ class Rival:
         self._worker = worker
         self._deliver = deliver
         self._held = [held.connection for held in worker.recorder.held()]
-        self._baton = Baton(worker, at_lines=False)
+        self._locking = first.locking
+        self._holding = True
+        self._baton = Pair(worker)
+        self._waited = False
         self._ended: Callable[[], bool] = lambda: True
         self._error: BaseException | None = None
         self._given_up = ""
@@ -54,6 +58,7 @@ class Rival:
         finally:
             self.awaited = False
         self._run()
+        self._waited = True
 
     def take_on(self, work: Callable[[], None]) -> None:
         """Do the work of the delivery in a thread of its own."""
@@ -68,6 +73,7 @@ class Rival:
             BaseException: What it raised that is not the job's own error.
         """
         worker = self._worker
+        self._waited = False
         with worker.queue.together(worker.queue.resolve(self.first.entry.name)):
             for _ in range(LOOKS):
                 if self._ended():
@@ -102,6 +108,29 @@ class Rival:
                 return
             worker.pass_time((wakes - worker.clock.now).total_seconds())
 
+    def _let_go_on(self, may_wait: bool) -> None:
+        """Let it go on, in the thread of the first one, as soon as the first has let go of what it waits for.
+
+        Args:
+            may_wait: Whether what the first one holds is asked here.
+        """
+        if not self._waited or not self._baton.is_first:
+            return
+        self._baton.come_back()
+        if may_wait and self._holding and not self._holds():
+            self._holding = False
+            self._baton.let_wake()
+        if self._baton.ready:
+            self._waited = False
+            self._run()
+            self._waited = True
+
+    def _holds(self) -> bool:
+        """Whether the first one still holds what it held when the second one began."""
+        if self._locking:
+            return self.first.locking
+        return any(held.connection is each for held in self._worker.recorder.held() for each in self._held)
+
     # In its thread
 
     def _live(self, work: Callable[[], None]) -> None:
@@ -115,9 +144,19 @@ class Rival:
             for leave in self._worker.recorder.leaves.values():
                 leave()
 
+    def pause(self) -> None:
+        """Stand before a line of project code."""
+        if self._baton.inside:
+            self._baton.pause()
+        else:
+            self._let_go_on(self._locking)
+
     def turn(self) -> None:
         """Wait for the calling thread's turn, when it went on by itself."""
-        self._baton.turn()
+        if self._baton.inside:
+            self._baton.turn()
+        else:
+            self._let_go_on(bool(self._held))
 
     def uses(self, connection: object, alone: str) -> None:
         """Give it up where it uses what only the first one's process has.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from pytest_jobs import in_process_worker
 
-MOST = 40
+MOST = 50
 app = Celery("shop", broker="memory://localhost/", backend="cache+memory://", set_as_current=False)
 charged = []
 place = {}
@@ -85,6 +85,23 @@ def in_memory(order):
     with memory_lock:
         if order not in charged:
             pay(order)
+
+
+@app.task(shared=False, acks_late=True)
+def in_steps(order):
+    """Writes the same row in four transactions."""
+    for _ in range(4):
+        with place["engine"].begin() as c:
+            c.execute(sa.text("UPDATE orders SET paid = paid + 1 WHERE id = :order"), {"order": order})
+
+
+@app.task(shared=False, acks_late=True)
+def in_memory_steps(order):
+    """Takes a lock of this process twice."""
+    with memory_lock:
+        pay(order)
+    with memory_lock:
+        pay(order)
 
 
 @pytest.fixture
@@ -168,6 +185,17 @@ def test_a_lock_of_this_process(world):
     found = overlaps(world, in_memory)
     assert set(found) == {1}
     assert len(found) >= 4
+    assert not memory_lock.locked()
+
+
+def test_both_want_again_what_they_have_let_go(world, engine, kind):
+    """Neither waits for the other for ever: whoever waits lets the other one go on."""
+    assert set(overlaps(world, in_steps)) == {0}
+
+
+def test_a_lock_of_this_process_taken_twice(world):
+    """The same with a lock in memory."""
+    assert set(overlaps(world, in_memory_steps)) == {4}
     assert not memory_lock.locked()
 
 
