@@ -143,7 +143,9 @@ def judge(
         return Judgement(render.irreproducible(name, failed))
     assert found.first is not None
     assert found.first.world is not None
-    twin = compare(found.first.world, own, ignore)
+    asked = found.subjects.difference(found.first.world.state)
+    alike = replace(own, state={name: value for name, value in own.state.items() if name not in asked})
+    twin = compare(found.first.world, alike, ignore)
     matched, unreadable = twin.matched, dict.fromkeys(twin.unreadable)
     if twin.findings:
         return Judgement(render.irreproducible(name, twin), ())

@@ -6,7 +6,9 @@ from typing import Any
 
 from pytest_jobs.records import Effect
 
-__all__ = ["Early", "Evidence", "Finding", "Outcome", "Rows", "Unreadable", "World"]
+__all__ = ["EVERYTHING", "Early", "Evidence", "Finding", "Outcome", "Rows", "Unreadable", "World"]
+
+EVERYTHING = frozenset({"*"})
 
 
 @dataclass(frozen=True, slots=True)

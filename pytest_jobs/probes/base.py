@@ -217,6 +217,8 @@ class Probe(Protocol):
     def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
         """Return the state of every subject written since `install`, and of those `wanted` that are this probe's.
 
+        Where `EVERYTHING` is wanted: of all that lies where jobs wrote to, or could write to without a word.
+
         Must cost nothing when nothing was written and nothing is wanted, must make no effects, and must answer what it
         could not read with `Unreadable` instead of raising.
         """

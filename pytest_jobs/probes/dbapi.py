@@ -14,7 +14,7 @@ from pytest_jobs.probes.hurry import Patience
 from pytest_jobs.probes.naming import Names
 from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, shortened
 from pytest_jobs.records import Effect
-from pytest_jobs.world import Rows, Unreadable
+from pytest_jobs.world import EVERYTHING, Rows, Unreadable
 
 __all__ = ["DBAPIProbe"]
 
@@ -92,7 +92,7 @@ class DBAPIProbe(KeepingPlaces):
                 if not mine:
                     continue
                 try:
-                    found, failed = place.look(mine)
+                    found, failed = place.look(None if mine >= EVERYTHING else mine)
                 except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
                     reason = f"{', '.join(sorted(place.written))} could not be read: {error}"
                     unreadable.append(Unreadable(self.name, reason.partition("\n")[0]))

@@ -16,12 +16,12 @@ class Place:
 
     Attributes:
         label: What it is called where two have a table of the same name.
-        look: Reads wanted tables.
+        look: Reads wanted tables, all for None.
         single: Whether no other connection can reach it.
         written: The tables that jobs wrote to.
     """
 
-    def __init__(self, label: str, look: Callable[[frozenset[str]], Any], single: bool) -> None:
+    def __init__(self, label: str, look: Callable[[frozenset[str] | None], Any], single: bool) -> None:
         self.label = label
         self.look = look
         self.single = single
@@ -66,8 +66,8 @@ class Driver(Protocol):
     def foreign(self, connection: Any) -> bool:
         """Whether the connection was made in another thread, and can be used only there."""
 
-    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
-        """Return what reads the database."""
+    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
+        """Return what reads wanted tables of the database, all for None."""
 
     def locked(self, connection: Any) -> None:
         """Know of a statement that locked rows."""

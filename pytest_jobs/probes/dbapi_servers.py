@@ -80,7 +80,7 @@ class PsycopgDriver:
     def foreign(self, connection: Any) -> bool:
         return False
 
-    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
+    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
         return ServerLook(*server_of(connection))
 
     def locked(self, connection: Any) -> None:
@@ -202,7 +202,7 @@ class PymysqlDriver:
     def foreign(self, connection: Any) -> bool:
         return False
 
-    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
+    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
         return ServerLook(*server_of(connection))
 
     def locked(self, connection: Any) -> None:

@@ -90,14 +90,14 @@ class SqliteDriver:
     def foreign(self, connection: Any) -> bool:
         return self._threads.get(connection, get_ident()) != get_ident()
 
-    def look(self, connection: Any) -> Callable[[frozenset[str]], Any]:
+    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
         files = attached_files(sqlite_query(connection))
         tables = Tables(CATALOGS["sqlite"], "dbapi")
         if files["main"]:
             return lambda wanted: read_files(files, tables, wanted)
         weak = ref(connection)
 
-        def in_memory(wanted: frozenset[str]) -> Any:
+        def in_memory(wanted: frozenset[str] | None) -> Any:
             there = weak()
             return tables.read(sqlite_query(there), wanted) if there is not None else ({}, ())
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.probes.base import Held, Patches, Recorder
-from pytest_jobs.world import Rows, Unreadable
+from pytest_jobs.world import EVERYTHING, Rows, Unreadable
 
 if TYPE_CHECKING:
     from pytest_jobs.probes.django_kept import KeptProject
@@ -135,8 +135,12 @@ class DjangoProbe:
         if wanted:
             apps = sys.modules["django.apps"].apps
             known = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
-            aliases = set(sys.modules["django.db"].connections)
+            connections = sys.modules["django.db"].connections
+            aliases = set(connections)
             for subject in wanted:
+                if subject in EVERYTHING:
+                    tables |= {alias: dict.fromkeys((*tables.get(alias, ()), *known)) for alias in aliases if connections[alias].connection}
+                    continue
                 table, _, alias = subject.partition("@")
                 if table in known and (alias or "default") in aliases:
                     tables.setdefault(alias or "default", {})[table] = None

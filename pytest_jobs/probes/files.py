@@ -17,7 +17,7 @@ from weakref import WeakSet, ref
 from pytest_jobs.probes.base import DELETED, Patches, Recorder
 from pytest_jobs.probes.tree import content
 from pytest_jobs.records import Effect
-from pytest_jobs.world import Unreadable
+from pytest_jobs.world import EVERYTHING, Unreadable
 
 __all__ = ["FilesProbe", "available"]
 
@@ -90,6 +90,8 @@ class FilesProbe:
         """Return the content of each file touched; `DELETED` for one that was there before and is gone."""
         touched = dict(self._existed)
         for root in self._roots if wanted else ():
+            if wanted >= EVERYTHING:
+                touched.setdefault(root, False)
             places = (os.path.join(root, each.removeprefix("file:")) for each in wanted if each.startswith("file:"))
             touched |= {path: False for path in places if path not in touched}
         state: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from pytest_jobs.probes.kept import Keys
 from pytest_jobs.probes.redis_state import Server, client_state, server_of, text
 from pytest_jobs.probes.rediscommands import written
 from pytest_jobs.records import Effect
-from pytest_jobs.world import Unreadable
+from pytest_jobs.world import EVERYTHING, Unreadable
 
 __all__ = ["RedisProbe", "client_state"]
 
@@ -65,6 +65,7 @@ class RedisProbe:
 
     def read(self, wanted: frozenset[str]) -> tuple[dict[str, Any], tuple[Unreadable, ...]]:
         """Return the keys that jobs wrote, with their values, and the wanted ones."""
+        everything = wanted >= EVERYTHING
         asked = {
             subject.removeprefix("redis:").removesuffix(" expires").encode()
             for subject in wanted
@@ -77,9 +78,10 @@ class RedisProbe:
         with self._recorder.paused():
             for identity, server in self._servers.items():
                 keys = self._keys[identity] | asked
-                if not keys:
+                if not keys and not everything:
                     continue
                 try:
+                    keys = keys.union(server.keys()) if everything else keys
                     found, failed = server.read(keys)
                 except Exception as error:  # noqa: BLE001 - a server that went away, in any state
                     unreadable += (Unreadable(self.name, f"{server.place} could not be read: {error}"),)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from pytest_jobs.probes.naming import Names
 from pytest_jobs.probes.sqlalchemy_state import Database, outer_connection
 from pytest_jobs.probes.sqlitefile import locked
-from pytest_jobs.world import Rows, Unreadable
+from pytest_jobs.world import EVERYTHING, Rows, Unreadable
 
 __all__ = ["Databases"]
 
@@ -77,9 +77,10 @@ class Databases:
             mine = {self._names.private(one, one.label, subject) for subject in one.written | tables} - {None}
             if not mine:
                 continue
+            asked = None if mine >= EVERYTHING else frozenset(filter(None, mine))
             try:
                 over = outer(one.engine) or outer_connection(one.engine)
-                found, failed = one.database.read(frozenset(filter(None, mine)), over)
+                found, failed = one.database.read(asked, over)
             except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
                 reason = f"{', '.join(sorted(one.written)) or one.label} could not be read: {error}"
                 unreadable += (Unreadable("sqlalchemy", reason.partition("\n")[0]),)

@@ -92,6 +92,15 @@ def charge(self, order):
     with closing(connect()) as c, c: c.execute("UPDATE orders SET charged = 1 WHERE id = ?", (order,))
     client.delete("lock:7")
 """
+AGAIN = """
+def charge(order):
+    with closing(connect()) as c, c:
+        c.execute("CREATE TABLE IF NOT EXISTS receipts (order_id)")
+        if c.execute("SELECT 1 FROM receipts WHERE order_id = ?", (order,)).fetchone():
+            c.execute("UPDATE orders SET charged = {charged} WHERE id = ?", (order,))
+        else:
+            c.execute("INSERT INTO receipts VALUES (?)", (order,))
+"""
 CLAIM = """
 def charge(order):
     with closing(connect()) as c:
@@ -114,6 +123,13 @@ TRANSIENT = f'jobs.fail("shop.gateway.charge", ConnectionError("down"), times=1)
 
 PAIRS = {
     "twice": Pair('"twice"', "charge is not idempotent at twice: orders.charged 1 -> 2", sql(ADD), sql(SET)),
+    "a table that only the second one writes": Pair(
+        '"twice"', "charge is not idempotent at twice: orders.charged 0 -> 1", AGAIN.format(charged="charged + 1"), AGAIN.format(charged="charged"),
+    ),
+    "a table that only the second one writes, checked": Pair(
+        "", "charge is not idempotent at twice: orders.charged 0 -> 1", AGAIN.format(charged="charged + 1"), AGAIN.format(charged="charged"),
+        "jobs.check_idempotent(shop.charge, 7)",
+    ),
     "late": Pair(
         '"twice", "late"', "charge is not idempotent at late@1: orders.status 'shipped' -> 'paid'",
         sql(PAID), sql(BOTH), f"{RUN}\njobs.run(shop.ship, 7)",
