@@ -13,7 +13,11 @@ Query = Callable[[str], tuple[list[str], Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table as its catalog describes it."""
+    """One table as its catalog describes it.
+
+    Attributes:
+        busy: Whether the database itself does more when it is written to (triggers, rules).
+    """
 
     schema: str | None
     name: str
@@ -22,6 +26,7 @@ class Table:
     key: tuple[str, ...]
     surrogate: bool
     references: Mapping[str, str] = field(default_factory=dict)
+    busy: bool = False
 
 
 class Catalog(Protocol):
@@ -30,11 +35,19 @@ class Catalog(Protocol):
     def quote(self, name: str) -> str:
         """Return an identifier as it is written in a statement."""
 
-    def signature(self, query: Query) -> object:
-        """Return something that differs as soon as a table was made, altered or dropped."""
+    def signature(self, query: Query, schemas: frozenset[str]) -> object:
+        """Return something that differs as soon as a table was made, altered or dropped.
+
+        Args:
+            query: Runs a statement.
+            schemas: Those that count, besides the ones that always do.
+        """
 
     def tables(self, query: Query, signature: Any) -> Iterator[Table]:
         """Describe each table, views and system tables excepted."""
+
+    def routines(self, query: Query) -> frozenset[str]:
+        """Return the names, in lower case, of functions of the project that may write."""
 
 
 class _Sqlite:
@@ -43,18 +56,20 @@ class _Sqlite:
     def quote(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
 
-    def signature(self, query: Query) -> object:
+    def signature(self, query: Query, schemas: frozenset[str]) -> object:
         found = []
         for _, schema, *_ in query("PRAGMA database_list")[1]:
             if schema == "temp":
                 continue
-            listed = f"SELECT name, sql FROM {self.quote(schema)}.sqlite_master WHERE type = 'table' ORDER BY rowid"
-            found += [(schema, name, sql) for name, sql in query(listed)[1] if not name.startswith("sqlite_")]
+            place = f"{self.quote(schema)}.sqlite_master"
+            busy = f"EXISTS (SELECT 1 FROM {place} t WHERE t.type = 'trigger' AND t.tbl_name = m.name)"
+            listed = f"SELECT name, sql, {busy} FROM {place} m WHERE type = 'table' ORDER BY rowid"
+            found += [(schema, *row) for row in query(listed)[1] if not row[0].startswith("sqlite_")]
         return tuple(found)
 
     def tables(self, query: Query, signature: Any) -> Iterator[Table]:
-        virtual = tuple(f"{name}_" for _, name, sql in signature if str(sql).upper().startswith("CREATE VIRTUAL"))
-        for schema, name, _ in signature:
+        virtual = tuple(f"{name}_" for _, name, sql, _ in signature if str(sql).upper().startswith("CREATE VIRTUAL"))
+        for schema, name, _, busy in signature:
             if virtual and name.startswith(virtual):
                 continue
             prefix = "" if schema == "main" else f"{schema}."
@@ -65,16 +80,20 @@ class _Sqlite:
             links = query(f"PRAGMA {place.format('foreign_key_list')}")[1]
             references = {link[3]: f"{prefix}{link[2]}" for link in links}
             names = tuple(column[1] for column in columns)
-            yield Table(schema, name, f"{prefix}{name}", names, key, surrogate, references)
+            yield Table(schema, name, f"{prefix}{name}", names, key, surrogate, references, bool(busy))
+
+    def routines(self, query: Query) -> frozenset[str]:
+        return frozenset()
 
 
 POSTGRES_TABLES = """
-SELECT n.nspname, c.relname, c.oid::bigint, n.nspname = current_schema(), count(a.attnum), max(a.attnum)
+SELECT n.nspname, c.relname, c.oid::bigint, n.nspname = current_schema(), c.relhasrules OR c.oid = ANY (
+ARRAY(SELECT t.tgrelid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal)), count(a.attnum), max(a.attnum)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
 AND left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
-GROUP BY 1, 2, 3, 4 ORDER BY 1, 2"""
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2"""
 POSTGRES_COLUMNS = """
 SELECT a.attrelid::bigint, a.attname, array_position(i.indkey::int2[], a.attnum),
 a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid), '') ~* 'nextval|uuid'
@@ -88,6 +107,11 @@ SELECT k.conrelid::bigint, a.attname, k.confrelid::bigint
 FROM pg_catalog.pg_constraint k CROSS JOIN LATERAL unnest(k.conkey) AS u(attnum)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum
 WHERE k.contype = 'f'"""
+POSTGRES_ROUTINES = """
+SELECT lower(p.proname) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE p.provolatile = 'v' AND p.prokind = 'f' AND p.prorettype <> 'trigger'::regtype
+AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND NOT EXISTS (
+SELECT 1 FROM pg_catalog.pg_depend d WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e')"""
 
 
 class _Postgres:
@@ -96,7 +120,7 @@ class _Postgres:
     def quote(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
 
-    def signature(self, query: Query) -> object:
+    def signature(self, query: Query, schemas: frozenset[str]) -> object:
         return tuple(tuple(row) for row in query(POSTGRES_TABLES)[1])
 
     def tables(self, query: Query, signature: Any) -> Iterator[Table]:
@@ -108,12 +132,15 @@ class _Postgres:
         for table, name, target in query(POSTGRES_LINKS)[1]:
             if target in subjects:
                 links[table][name] = subjects[target]
-        for schema, name, table, *_ in signature:
+        for schema, name, table, _, busy, *_ in signature:
             keyed = sorted((column for column in columns[table] if column[1] is not None), key=lambda each: each[1])
             key = tuple(column[0] for column in keyed)
             surrogate = len(key) == 1 and bool(keyed[0][2])
             names = tuple(column[0] for column in columns[table])
-            yield Table(schema, name, subjects[table], names, key, surrogate, links.get(table, {}))
+            yield Table(schema, name, subjects[table], names, key, surrogate, links.get(table, {}), bool(busy))
+
+    def routines(self, query: Query) -> frozenset[str]:
+        return frozenset(name for (name,) in query(POSTGRES_ROUTINES)[1])
 
 
 MYSQL_TABLES = """
@@ -126,35 +153,48 @@ c.extra LIKE '%auto_increment%' OR coalesce(c.column_default, '') LIKE '%uuid%' 
 FROM information_schema.columns c LEFT JOIN information_schema.key_column_usage k
 ON k.constraint_name = 'PRIMARY' AND k.table_schema = c.table_schema
 AND k.table_name = c.table_name AND k.column_name = c.column_name
-WHERE c.table_schema = database() ORDER BY 1, 2, c.ordinal_position"""
+WHERE c.table_schema IN ({schemas}) ORDER BY 1, 2, c.ordinal_position"""
 MYSQL_LINKS = """
-SELECT table_schema, table_name, column_name, referenced_table_name
+SELECT table_schema, table_name, column_name, referenced_table_schema, referenced_table_name
 FROM information_schema.key_column_usage
-WHERE referenced_table_name IS NOT NULL AND table_schema = database()"""
+WHERE referenced_table_name IS NOT NULL AND table_schema IN ({schemas})"""
+MYSQL_TRIGGERS = "SELECT DISTINCT event_object_schema, event_object_table FROM information_schema.triggers"
+MYSQL_ROUTINES = """
+SELECT lower(routine_name) FROM information_schema.routines WHERE routine_type = 'FUNCTION'
+AND routine_schema = database() AND sql_data_access NOT IN ('NO SQL', 'READS SQL DATA')"""
 
 
 class _Mysql:
-    """The catalog of MySQL and MariaDB, the current database only."""
+    """The catalog of MySQL and MariaDB: of the current database, and of others that are named."""
 
     def quote(self, name: str) -> str:
         return "`" + name.replace("`", "``") + "`"
 
-    def signature(self, query: Query) -> object:
-        return tuple(tuple(row) for row in query(MYSQL_TABLES)[1] if row[3])
+    def signature(self, query: Query, schemas: frozenset[str]) -> object:
+        found = [row for row in query(MYSQL_TABLES)[1] if row[3] or row[0] in schemas]
+        triggers = {tuple(row) for row in query(MYSQL_TRIGGERS)[1]}
+        return tuple((*row, (row[0], row[1]) in triggers) for row in found)
 
     def tables(self, query: Query, signature: Any) -> Iterator[Table]:
+        subjects = {(row[0], row[1]): row[1] if row[3] else f"{row[0]}.{row[1]}" for row in signature}
+        schemas = ", ".join("'" + schema.replace("'", "''") + "'" for schema in sorted({schema for schema, _ in subjects}))
+        if not schemas:
+            return
         columns = defaultdict(list)
-        for schema, table, name, position, made in query(MYSQL_COLUMNS)[1]:
+        for schema, table, name, position, made in query(MYSQL_COLUMNS.format(schemas=schemas))[1]:
             columns[schema, table].append((name, position, made))
         links: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-        for schema, table, name, target in query(MYSQL_LINKS)[1]:
-            links[schema, table][name] = target
-        for schema, name, *_ in signature:
+        for schema, table, name, target_schema, target in query(MYSQL_LINKS.format(schemas=schemas))[1]:
+            links[schema, table][name] = subjects.get((target_schema, target), target)
+        for schema, name, _, _, busy in signature:
             keyed = sorted((each for each in columns[schema, name] if each[1] is not None), key=lambda each: each[1])
             key = tuple(column[0] for column in keyed)
             surrogate = len(key) == 1 and bool(keyed[0][2])
             names = tuple(column[0] for column in columns[schema, name])
-            yield Table(schema, name, name, names, key, surrogate, links.get((schema, name), {}))
+            yield Table(schema, name, subjects[schema, name], names, key, surrogate, links.get((schema, name), {}), busy)
+
+    def routines(self, query: Query) -> frozenset[str]:
+        return frozenset(name for (name,) in query(MYSQL_ROUTINES)[1])
 
 
 CATALOGS: Mapping[str, Catalog] = MappingProxyType({"sqlite": _Sqlite(), "postgresql": _Postgres(), "mysql": _Mysql()})

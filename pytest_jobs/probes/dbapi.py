@@ -12,7 +12,7 @@ from pytest_jobs.probes.dbapi_driver import Driver, Place
 from pytest_jobs.probes.dbapi_kept import KeepingPlaces
 from pytest_jobs.probes.hurry import Patience
 from pytest_jobs.probes.naming import Names
-from pytest_jobs.probes.sqltext import ENDS, LOCK, Statements, shortened
+from pytest_jobs.probes.sqltext import ENDS, LOCK, SCRIPT, Statements, shortened
 from pytest_jobs.records import Effect
 from pytest_jobs.world import EVERYTHING, Rows, Unreadable
 
@@ -87,14 +87,13 @@ class DBAPIProbe(KeepingPlaces):
         tables = {subject for subject in wanted if ":" not in subject}
         with self.recorder.paused():
             for place in self._places.values():
-                asked = {self._names.private(place, place.label, subject) for subject in tables}
-                mine = frozenset(filter(None, asked | place.written))
-                if not mine:
+                mine = place.wrote.tables.union(*(self._names.private(place, place.label, each) for each in tables))
+                if not mine and not place.wrote:
                     continue
                 try:
-                    found, failed = place.look(None if mine >= EVERYTHING else mine)
+                    found, failed = place.look(None if mine >= EVERYTHING else mine, place.wrote)
                 except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
-                    reason = f"{', '.join(sorted(place.written))} could not be read: {error}"
+                    reason = f"{', '.join(sorted(place.wrote.tables)) or place.label} could not be read: {error}"
                     unreadable.append(Unreadable(self.name, reason.partition("\n")[0]))
                     continue
                 for table, rows in found.items():
@@ -160,7 +159,7 @@ class DBAPIProbe(KeepingPlaces):
 
     @contextmanager
     def statement(
-        self, driver: Driver, connection: Any, statement: Any, parameters: Any, *, script: bool = False
+        self, driver: Driver, connection: Any, statement: Any, parameters: Any, *, script: bool = False, atomic: bool = True
     ) -> Iterator[None]:
         """Stand around a statement of the driver, or a script of several."""
         if not self.recorder.active and self.recorder.sink is not None:
@@ -168,7 +167,7 @@ class DBAPIProbe(KeepingPlaces):
             return
         self.uses(driver, connection)
         text = driver.text(statement, connection)
-        first, writes = self._statements[driver.folds].read(text)
+        first, writes, calls = self._statements[driver.folds].read(text)
         if self.recorder.sink is None:
             if writes and self._keeping:
                 self._place(driver, connection)
@@ -178,6 +177,8 @@ class DBAPIProbe(KeepingPlaces):
                 if driver.open(connection):
                     self._test_wrote.add(connection)
             return
+        if calls and driver.family != "sqlite":
+            self._place(driver, connection).wrote.calls.update(calls)
         if not driver.open(connection):
             self._test_wrote.discard(connection)
         self._used[connection] = (self.recorder.sink, driver)
@@ -195,12 +196,12 @@ class DBAPIProbe(KeepingPlaces):
             return
         place = self._place(driver, connection)
         tables = [write.table.removeprefix("main.") for write in writes]
-        place.written.update(tables)
+        place.wrote.tables.update(tables)
         subject = self._names.public(place, place.label, tables[-1])
-        label = f"{writes[-1].verb} {subject}"
-        pending = driver.open(connection) or driver.begins(connection, "" if script else first)
+        label = writes[-1].label(subject)
+        pending = first != SCRIPT and (driver.open(connection) or driver.begins(connection, "" if script else first))
         effect = Effect("sql", subject, label, safe=True, detail=shortened(parameters, text), pending=pending)
-        with self.recorder.doing(effect, driver.error):
+        with self.recorder.doing(effect, driver.error, atomic=atomic):
             yield
             if driver.open(connection):
                 self._pending.setdefault(connection, {}).update(dict.fromkeys(tables))
@@ -231,7 +232,9 @@ class DBAPIProbe(KeepingPlaces):
     def looks(self, driver: Driver, statement: Any) -> bool:
         """Whether a statement is known to only read: the fast way out."""
         known = self._statements[driver.folds].known(statement) if self.recorder.rival is None else None
-        return known is not None and not known[1] and known[0] not in ENDS and known[0] != LOCK
+        if known is None or known.writes or (known.calls and driver.family != "sqlite"):
+            return False
+        return known.first not in ENDS and known.first != LOCK
 
     def _place(self, driver: Driver, connection: Any) -> Place:
         found = self._place_of.get(connection)

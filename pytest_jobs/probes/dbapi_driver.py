@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_jobs.probes.catalogs import Query
+from pytest_jobs.probes.tables import Wrote
 
 if TYPE_CHECKING:
     from pytest_jobs.probes.dbapi import DBAPIProbe
 
-__all__ = ["Driver", "Place"]
+__all__ = ["Driver", "Look", "Place"]
+
+Look = Callable[[set[str] | None, Wrote], Any]
 
 
 class Place:
@@ -18,14 +21,14 @@ class Place:
         label: What it is called where two have a table of the same name.
         look: Reads wanted tables, all for None.
         single: Whether no other connection can reach it.
-        written: The tables that jobs wrote to.
+        wrote: What jobs wrote to, and called.
     """
 
-    def __init__(self, label: str, look: Callable[[frozenset[str] | None], Any], single: bool) -> None:
+    def __init__(self, label: str, look: Look, single: bool) -> None:
         self.label = label
         self.look = look
         self.single = single
-        self.written: set[str] = set()
+        self.wrote = Wrote()
 
 
 class Driver(Protocol):
@@ -66,7 +69,7 @@ class Driver(Protocol):
     def foreign(self, connection: Any) -> bool:
         """Whether the connection was made in another thread, and can be used only there."""
 
-    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
+    def look(self, connection: Any) -> Look:
         """Return what reads wanted tables of the database, all for None."""
 
     def locked(self, connection: Any) -> None:

@@ -42,9 +42,9 @@ class KeepingPlaces:
             place, rows = self._rows[number]
             if rows is not None:
                 left += rows.restore()
-            elif place.written - written:
+            elif place.wrote.tables - written:
                 left.append(f"the rows of {place.label} could not be put back: its connection is not there any more")
-            place.written.intersection_update(written)
+            place.wrote.tables.intersection_update(written)
         return tuple(left)
 
     def _know(self, place: "Place", driver: "Driver", key: object, connection: Any) -> None:
@@ -55,7 +55,7 @@ class KeepingPlaces:
     def _keep(self, place: "Place") -> None:
         if self._busy or id(place) in self._met or id(place) not in self._rows:
             return
-        self._met[id(place)] = frozenset(place.written)
+        self._met[id(place)] = frozenset(place.wrote.tables)
         rows = self._rows[id(place)][1]
         self._busy = True
         try:

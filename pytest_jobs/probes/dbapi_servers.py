@@ -1,10 +1,12 @@
 """`psycopg` and `pymysql` connections, hooked where statements and commits go to the server."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.probes.base import Patches
 from pytest_jobs.probes.catalogs import Query
+from pytest_jobs.probes.dbapi_driver import Look
 from pytest_jobs.probes.dbapi_state import ServerLook, server_of
 from pytest_jobs.probes.tables import cursor_query
 
@@ -45,6 +47,10 @@ class PsycopgDriver:
         for kind in (psycopg.AsyncCursor, psycopg.AsyncServerCursor):
             for name in ("execute", "executemany"):
                 _replace(self._patches, kind, name, lambda original: self._async_statement(original, probe))
+        _replace(self._patches, psycopg.Cursor, "copy", lambda original: self._copy(original, probe))
+        _replace(self._patches, psycopg.AsyncCursor, "copy", lambda original: self._async_copy(original, probe))
+        _replace(self._patches, psycopg.Cursor, "stream", lambda original: self._stream(original, probe))
+        _replace(self._patches, psycopg.AsyncCursor, "stream", lambda original: self._async_stream(original, probe))
         _replace(self._patches, psycopg.Connection, "commit", lambda original: self._commit(original, probe))
         _replace(self._patches, psycopg.AsyncConnection, "commit", lambda original: self._async_commit(original, probe))
         _replace(self._patches, psycopg.Transaction, "__exit__", lambda original: self._exit(original, probe))
@@ -80,7 +86,7 @@ class PsycopgDriver:
     def foreign(self, connection: Any) -> bool:
         return False
 
-    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
+    def look(self, connection: Any) -> Look:
         return ServerLook(*server_of(connection))
 
     def locked(self, connection: Any) -> None:
@@ -116,6 +122,41 @@ class PsycopgDriver:
                 return await original(cursor, query, params, **kwargs)
 
         return execute
+
+    # What the task does while it copies, or goes through rows, is no part of the statement.
+
+    def _copy(self, original: Any, probe: "DBAPIProbe") -> Any:
+        @contextmanager
+        def copy(cursor: Any, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
+            seen = probe.statement(self, cursor.connection, query, _shown(params), atomic=False)
+            with seen, original(cursor, query, params, **kwargs) as copying:
+                yield copying
+
+        return copy
+
+    def _async_copy(self, original: Any, probe: "DBAPIProbe") -> Any:
+        @asynccontextmanager
+        async def copy(cursor: Any, query: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
+            with probe.statement(self, cursor.connection, query, _shown(params), atomic=False):
+                async with original(cursor, query, params, **kwargs) as copying:
+                    yield copying
+
+        return copy
+
+    def _stream(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def stream(cursor: Any, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
+            with probe.statement(self, cursor.connection, query, _shown(params), atomic=False):
+                yield from original(cursor, query, params, **kwargs)
+
+        return stream
+
+    def _async_stream(self, original: Any, probe: "DBAPIProbe") -> Any:
+        async def stream(cursor: Any, query: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
+            with probe.statement(self, cursor.connection, query, _shown(params), atomic=False):
+                async for row in original(cursor, query, params, **kwargs):
+                    yield row
+
+        return stream
 
     def _commit(self, original: Any, probe: "DBAPIProbe") -> Any:
         def commit(connection: Any) -> None:
@@ -171,6 +212,7 @@ class PymysqlDriver:
 
         for name in ("execute", "executemany"):
             _replace(self._patches, Cursor, name, lambda original: self._statement(original, probe))
+        _replace(self._patches, Cursor, "callproc", lambda original: self._call(original, probe))
         _replace(self._patches, Connection, "commit", lambda original: self._commit(original, probe))
         _replace(self._patches, Connection, "rollback", lambda original: self._rollback(original, probe))
 
@@ -202,7 +244,7 @@ class PymysqlDriver:
     def foreign(self, connection: Any) -> bool:
         return False
 
-    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
+    def look(self, connection: Any) -> Look:
         return ServerLook(*server_of(connection))
 
     def locked(self, connection: Any) -> None:
@@ -239,6 +281,13 @@ class PymysqlDriver:
                 original(connection)
 
         return commit
+
+    def _call(self, original: Any, probe: "DBAPIProbe") -> Any:
+        def callproc(cursor: Any, procname: str, args: Any = ()) -> Any:
+            with probe.statement(self, cursor.connection, f"CALL {procname}", _shown(args)):
+                return original(cursor, procname, args)
+
+        return callproc
 
     def _rollback(self, original: Any, probe: "DBAPIProbe") -> Any:
         def rollback(connection: Any) -> None:

@@ -3,7 +3,6 @@
 import gc
 import sqlite3
 import sys
-from collections.abc import Callable
 from pathlib import PurePath
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 
 from pytest_jobs.probes.base import Patches
 from pytest_jobs.probes.catalogs import CATALOGS, Query
+from pytest_jobs.probes.dbapi_driver import Look
 from pytest_jobs.probes.sqlitefile import attached_files, locked, read_files, sqlite_query
-from pytest_jobs.probes.tables import Tables
+from pytest_jobs.probes.tables import Tables, Wrote
 
 if TYPE_CHECKING:
     from pytest_jobs.probes.dbapi import DBAPIProbe
@@ -90,16 +90,16 @@ class SqliteDriver:
     def foreign(self, connection: Any) -> bool:
         return self._threads.get(connection, get_ident()) != get_ident()
 
-    def look(self, connection: Any) -> Callable[[frozenset[str] | None], Any]:
+    def look(self, connection: Any) -> Look:
         files = attached_files(sqlite_query(connection))
         tables = Tables(CATALOGS["sqlite"], "dbapi")
         if files["main"]:
-            return lambda wanted: read_files(files, tables, wanted)
+            return lambda wanted, wrote: read_files(files, tables, wanted, wrote)
         weak = ref(connection)
 
-        def in_memory(wanted: frozenset[str] | None) -> Any:
+        def in_memory(wanted: set[str] | None, wrote: Wrote) -> Any:
             there = weak()
-            return tables.read(sqlite_query(there), wanted) if there is not None else ({}, ())
+            return tables.read(sqlite_query(there), wanted, wrote) if there is not None else ({}, ())
 
         return in_memory
 

@@ -1,12 +1,12 @@
 """Rows behind the `sqlite3`, `psycopg` and `pymysql` connections that a test gives to `jobs.watch`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pytest_jobs.probes.catalogs import CATALOGS
 from pytest_jobs.probes.plain import loaded
 from pytest_jobs.probes.sqlitefile import attached_files, read_files, sqlite_query
-from pytest_jobs.probes.tables import Tables, cursor_query
+from pytest_jobs.probes.tables import Tables, Wrote, cursor_query
 from pytest_jobs.world import Unreadable
 
 __all__ = ["ServerLook", "server_of", "watch_connection"]
@@ -38,11 +38,11 @@ class ServerLook:
         self._open = connect
         self._kept: Any = None
 
-    def __call__(self, wanted: frozenset[str] | None = None) -> Seen:
+    def __call__(self, wanted: Iterable[str] | None = None, wrote: Wrote | None = None) -> Seen:
         if self._kept is None:
             self._kept = self._open()
         try:
-            return self._tables.read(cursor_query(self._kept.cursor), wanted)
+            return self._tables.read(cursor_query(self._kept.cursor), wanted, wrote)
         except Exception:
             self.close()
             raise

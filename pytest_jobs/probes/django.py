@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.probes.base import Held, Patches, Recorder
+from pytest_jobs.probes.tables import Tables, Wrote
 from pytest_jobs.world import EVERYTHING, Rows, Unreadable
 
 if TYPE_CHECKING:
     from pytest_jobs.probes.django_kept import KeptProject
     from pytest_jobs.probes.django_orm import Orm
     from pytest_jobs.probes.django_services import Services
-    from pytest_jobs.probes.tables import Tables
 
 __all__ = ["DjangoProbe", "available", "model_rows", "queryset_rows"]
 
@@ -88,7 +88,8 @@ class DjangoProbe:
         unreadable: list[Unreadable] = []
         with self._recorder.paused():
             for alias, tables in self._tables(wanted).items():
-                seen, blind = self._rows(alias, tables)
+                wrote = Wrote(set(self._orm.written.get(alias, ())), self._orm.called.get(alias, set()))
+                seen, blind = self._rows(alias, tables, wrote)
                 state |= seen
                 unreadable += blind
             try:
@@ -125,13 +126,16 @@ class DjangoProbe:
     def _blocks(self) -> Sequence[Mapping[str, None]]:
         return self._orm.blocks.open() if self._orm is not None else ()
 
-    def _rows(self, alias: str, tables: list[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
+    def _rows(self, alias: str, tables: list[str], wrote: Wrote) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
         from pytest_jobs.probes.django_rows import tables_rows
 
-        return tables_rows(alias, tables, self._known)
+        return tables_rows(alias, tables, self._known, wrote)
 
     def _tables(self, wanted: frozenset[str]) -> dict[str, list[str]]:
-        tables = {alias: dict(written) for alias, written in self._orm.written.items()} if self._orm else {}
+        if self._orm is None:
+            return {}
+        written = self._orm.written
+        tables = {alias: dict(written.get(alias, ())) for alias in (*written, *self._orm.called)}
         if wanted:
             apps = sys.modules["django.apps"].apps
             known = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}

@@ -23,7 +23,7 @@ from pytest_jobs.probes.django_commits import (
     unavailable,
     unwind,
 )
-from pytest_jobs.probes.sqltext import LOCK, Statements, shortened
+from pytest_jobs.probes.sqltext import LOCK, Statement, Statements, shortened
 from pytest_jobs.records import Effect
 
 __all__ = ["OURS", "Orm", "subject"]
@@ -46,6 +46,7 @@ class Orm:
 
     def __init__(self, recorder: Recorder, patches: Patches) -> None:
         self.written: dict[str, dict[str, None]] = {}
+        self.called: dict[str, set[str]] = {}
         self.on_use: Callable[[Any], None] = lambda db: None
         self._recorder = recorder
         self._statements = {False: Statements(), True: Statements(fold=True)}
@@ -127,10 +128,11 @@ class Orm:
                 self._of_the_test.discard(db.alias)
             if self._recorder.sink is None:
                 if own_blocks(db):
-                    _, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
-                    self.blocks.wrote(db, dict.fromkeys(subject(db.alias, write.table) for write in writes))
+                    self.blocks.wrote(db, dict.fromkeys(subject(db.alias, each.table) for each in self._read(db, sql).writes))
                 return original(cursor, sql, params, *rest)
-            first, writes = self._statements[db.vendor == "postgresql"].read(str(sql))
+            first, writes, calls = self._read(db, sql)
+            if calls and db.vendor != "sqlite":
+                self.called.setdefault(db.alias, set()).update(calls)
             if not writes:
                 if first == LOCK:
                     self._locking.add(db)
@@ -142,13 +144,15 @@ class Orm:
                 named_tables = dict.fromkeys(subject(db.alias, table) for table in tables)
                 self._dirty.setdefault(db, {}).update(named_tables)
                 self.blocks.wrote(db, named_tables)
-            verb, table = writes[-1].verb, writes[-1].table
-            named, detail = subject(db.alias, table), shortened(params, str(sql))
-            effect = Effect("sql", named, f"{verb} {table}", safe=True, detail=detail, pending=pending)
+            named, detail = subject(db.alias, writes[-1].table), shortened(params, str(sql))
+            effect = Effect("sql", named, writes[-1].label(writes[-1].table), safe=True, detail=detail, pending=pending)
             with db.wrap_database_errors, self._recorder.doing(effect, lambda: unavailable(db)), _statement(db):
                 return original(cursor, sql, params, *rest)
 
         return _execute
+
+    def _read(self, db: Any, sql: Any) -> Statement:
+        return self._statements[db.vendor == "postgresql"].read(str(sql))
 
     def _select_for_update(self, original: Any) -> Any:
         def select_for_update(queryset: Any, *args: Any, **kwargs: Any) -> Any:

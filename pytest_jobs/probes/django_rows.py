@@ -13,7 +13,7 @@ from django.db.models import AutoField, UUIDField
 from pytest_jobs.probes.catalogs import CATALOGS
 from pytest_jobs.probes.django_commits import of_the_test, raw
 from pytest_jobs.probes.django_orm import OURS, subject
-from pytest_jobs.probes.tables import Tables, cursor_query
+from pytest_jobs.probes.tables import Tables, Wrote, cursor_query
 from pytest_jobs.world import Rows, Unreadable
 
 __all__ = ["model_rows", "queryset_rows", "tables_rows"]
@@ -21,20 +21,21 @@ __all__ = ["model_rows", "queryset_rows", "tables_rows"]
 Seen = tuple[dict[str, Rows], tuple[Unreadable, ...]]
 
 
-def tables_rows(alias: str, tables: Iterable[str], known: dict[str, Tables]) -> Seen:
+def tables_rows(alias: str, tables: Iterable[str], known: dict[str, Tables], wrote: Wrote | None = None) -> Seen:
     """Return the rows of those tables of one database that exist, by their subject.
 
     Args:
         alias: The database.
         tables: Their names there.
         known: What is remembered of each database's tables from one look to the next.
+        wrote: What statements wrote to and called there.
     """
     db = connections[alias]
     if db.vendor not in CATALOGS:
         return {}, (Unreadable("django", f"the database {alias} is {db.vendor}, which the plugin cannot read"),)
     try:
         with _looking(db) as reader:
-            return _read(reader, tables, known.setdefault(alias, Tables(CATALOGS[db.vendor], "django")))
+            return _read(reader, tables, known.setdefault(alias, Tables(CATALOGS[db.vendor], "django")), wrote)
     except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
         return {}, (Unreadable("django", f"the database {alias} could not be read: {error}"),)
 
@@ -67,7 +68,7 @@ def queryset_rows(queryset: Any) -> tuple[str, Rows]:
     return named, _described(rows, queryset.model, queryset.db)
 
 
-def _read(db: Any, tables: Iterable[str], known: Tables) -> Seen:
+def _read(db: Any, tables: Iterable[str], known: Tables, wrote: Wrote | None) -> Seen:
     query = cursor_query(lambda: db.connection.cursor())
 
     def guarded(statement: str) -> Any:
@@ -80,7 +81,7 @@ def _read(db: Any, tables: Iterable[str], known: Tables) -> Seen:
             raw(db, f"ROLLBACK TO SAVEPOINT {OURS}look")
             raw(db, f"RELEASE SAVEPOINT {OURS}look")
 
-    state, unreadable = known.read(guarded, tables)
+    state, unreadable = known.read(guarded, tables, wrote)
     models = {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
     named = {}
     for table, rows in state.items():

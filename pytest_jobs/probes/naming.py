@@ -19,8 +19,9 @@ class Names:
         """
         return table if self._owners.setdefault(table, owner) is owner else f"{label}.{table}"
 
-    def private(self, owner: object, label: str, subject: str) -> str | None:
-        """Return what a database calls the table of a subject, None when it is another database's."""
-        if subject.startswith(f"{label}."):
-            return subject.removeprefix(f"{label}.")
-        return subject if self._owners.get(subject, owner) is owner else None
+    def private(self, owner: object, label: str, subject: str) -> tuple[str, ...]:
+        """Return what a database may call the table of a subject, nothing when it is another database's."""
+        if self._owners.get(subject, owner) is not owner:
+            return ()
+        # The database's name may be that of a schema as well.
+        return (subject, subject.removeprefix(f"{label}.")) if subject.startswith(f"{label}.") else (subject,)

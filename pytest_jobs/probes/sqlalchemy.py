@@ -150,7 +150,9 @@ class SQLAlchemyProbe(Keeping):
     def _write(self, statement: str, parameters: Any, context: Any, run: Callable[[], Any]) -> bool:
         """Run a statement that writes; leave any other to SQLAlchemy."""
         dialect = context.dialect
-        first, writes = self._statements[dialect.name == "postgresql"].read(statement)
+        first, writes, calls = self._statements[dialect.name == "postgresql"].read(statement)
+        if calls and dialect.name != "sqlite" and self._recorder.active:
+            self._databases.called(context.engine, calls)
         lockless = dialect.name == "sqlite" and locks_rows(context)
         if self._recorder.rival is not None:
             alone = SINGLE if single(context.engine.pool) else NO_ROW_LOCKS if lockless else ""
@@ -169,14 +171,14 @@ class SQLAlchemyProbe(Keeping):
         if not writes:
             return self._ends(conn, first, run)
         tables = [self._databases.subject(conn.engine, write.table) for write in writes]
-        self._databases.wrote(conn.engine, tables)
+        self._databases.wrote(conn.engine, (write.table for write in writes))
         pending = not conn._is_autocommit_isolation()
         if pending:
             self._open.wrote.setdefault(conn, {}).update(dict.fromkeys(tables))
         self._wrote.add(conn)
-        verb, table = writes[-1].verb, tables[-1]
+        table = tables[-1]
         detail = shortened(parameters, statement)
-        effect = Effect("sql", table, f"{verb} {table}", safe=True, detail=detail, pending=pending)
+        effect = Effect("sql", table, writes[-1].label(table), safe=True, detail=detail, pending=pending)
         with self._recorder.doing(effect, lambda: unavailable(dialect)):
             run()
         return True

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from pytest_jobs.probes.naming import Names
 from pytest_jobs.probes.sqlalchemy_state import Database, outer_connection
 from pytest_jobs.probes.sqlitefile import locked
+from pytest_jobs.probes.tables import Wrote
 from pytest_jobs.world import EVERYTHING, Rows, Unreadable
 
 __all__ = ["Databases"]
@@ -37,8 +38,8 @@ class Databases:
 
     @property
     def written(self) -> bool:
-        """Whether any table was written."""
-        return any(one.written for one in self._all.values())
+        """Whether any table was written, or may have been."""
+        return any(one.written or one.called for one in self._all.values())
 
     def of(self, engine: Engine) -> "_One":
         """Return the database behind an engine, and remember it."""
@@ -57,9 +58,14 @@ class Databases:
         one = self.of(engine)
         return self._names.public(one, one.label, one.local(table))
 
-    def wrote(self, engine: Engine, subjects: Iterable[str]) -> None:
-        """Remember tables that a job wrote to."""
-        self.of(engine).written.update(subjects)
+    def wrote(self, engine: Engine, tables: Iterable[str]) -> None:
+        """Remember tables that a job wrote to, as statements name them."""
+        one = self.of(engine)
+        one.written.update(map(one.local, tables))
+
+    def called(self, engine: Engine, functions: frozenset[str]) -> None:
+        """Remember functions that a job called."""
+        self.of(engine).called.update(functions)
 
     def read(
         self, wanted: frozenset[str], outer: Callable[[Engine], Connection | None]
@@ -74,13 +80,13 @@ class Databases:
         unreadable: tuple[Unreadable, ...] = ()
         tables = frozenset(subject for subject in wanted if ":" not in subject)
         for one in list(self._all.values()):
-            mine = {self._names.private(one, one.label, subject) for subject in one.written | tables} - {None}
-            if not mine:
+            wrote = Wrote(one.written, one.called)
+            mine = one.written.union(*(self._names.private(one, one.label, subject) for subject in tables))
+            if not mine and not wrote:
                 continue
-            asked = None if mine >= EVERYTHING else frozenset(filter(None, mine))
             try:
                 over = outer(one.engine) or outer_connection(one.engine)
-                found, failed = one.database.read(asked, over)
+                found, failed = one.database.read(None if mine >= EVERYTHING else mine, over, wrote)
             except Exception as error:  # noqa: BLE001 - each driver has its own family of errors
                 reason = f"{', '.join(sorted(one.written)) or one.label} could not be read: {error}"
                 unreadable += (Unreadable("sqlalchemy", reason.partition("\n")[0]),)
@@ -114,6 +120,7 @@ class _One:
         self.engine = engine
         self.database = Database(engine)
         self.written: set[str] = set()
+        self.called: set[str] = set()
         name = str(engine.url.database or engine.url.host or engine.dialect.name)
         self.label = PurePath(name).stem if engine.dialect.name == "sqlite" else name
         default = engine.dialect.default_schema_name

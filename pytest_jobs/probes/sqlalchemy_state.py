@@ -13,7 +13,7 @@ from sqlalchemy.util import greenlet_spawn
 from pytest_jobs.probes.catalogs import CATALOGS, Query, Table
 from pytest_jobs.probes.running import in_new_loop
 from pytest_jobs.probes.sqlitefile import attached_files, read_files
-from pytest_jobs.probes.tables import Tables, cursor_query
+from pytest_jobs.probes.tables import Tables, Wrote, cursor_query
 from pytest_jobs.world import Rows, Unreadable
 
 __all__ = ["Database", "engine_rows", "outer_connection", "separate", "watch_bind"]
@@ -45,23 +45,24 @@ class Database:
         if kept is not None:
             kept.close()
 
-    def read(self, wanted: Iterable[str] | None, over: Connection | None = None) -> Seen:
-        """Return the committed rows of the wanted tables, of all tables for None.
+    def read(self, wanted: Iterable[str] | None, over: Connection | None = None, wrote: Wrote | None = None) -> Seen:
+        """Return the committed rows of the wanted tables, of all tables for None, or when any may have been written.
 
         Args:
             wanted: Subjects: table names, with their schema when that is not the default one.
             over: A connection whose open transaction belongs to the test: what it sees counts as committed.
+            wrote: What statements wrote to and called.
         """
         if self._family == "sqlite" and over is None:
             files = self.sqlite_files()
             if files.get("main"):
-                return read_files(files, self._tables, wanted)
+                return read_files(files, self._tables, wanted, wrote)
             if not files:
                 return {}, ()
 
         def work() -> Seen:
             with self._query(over) as query:
-                return self._tables.read(query, wanted)
+                return self._tables.read(query, wanted, wrote)
 
         seen: Seen = self.run(work)
         return seen
@@ -174,22 +175,28 @@ class _Inspected:
     def quote(self, name: str) -> str:
         return str(self._engine.dialect.identifier_preparer.quote(name))
 
-    def signature(self, query: Query) -> object:
-        return tuple(inspect(self._engine).get_table_names())
+    def signature(self, query: Query, schemas: frozenset[str]) -> object:
+        inspector = inspect(self._engine)
+        there = schemas.intersection(inspector.get_schema_names()) - {inspector.default_schema_name} if schemas else ()
+        return tuple((schema, name) for schema in (None, *sorted(there)) for name in inspector.get_table_names(schema))
 
     def tables(self, query: Query, signature: Any) -> Iterator[Table]:
         inspector = inspect(self._engine)
-        for name in signature:
-            key = tuple(inspector.get_pk_constraint(name)["constrained_columns"])
-            columns = inspector.get_columns(name)
+        for schema, name in signature:
+            key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
+            columns = inspector.get_columns(name, schema)
             made = {each["name"] for each in columns if each.get("autoincrement") is True or each.get("identity")}
             references = {
-                column: link["referred_table"]
-                for link in inspector.get_foreign_keys(name)
+                column: ".".join(filter(None, (link["referred_schema"], link["referred_table"])))
+                for link in inspector.get_foreign_keys(name, schema)
                 for column in link["constrained_columns"]
             }
             names = tuple(column["name"] for column in columns)
-            yield Table(None, name, name, names, key, len(key) == 1 and key[0] in made, references)
+            subject = f"{schema}.{name}" if schema else name
+            yield Table(schema, name, subject, names, key, len(key) == 1 and key[0] in made, references)
+
+    def routines(self, query: Query) -> frozenset[str]:
+        return frozenset()
 
 
 def engine_rows(engine: Engine) -> dict[str, Rows]:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pytest_jobs.probes.catalogs import CATALOGS, Query
-from pytest_jobs.probes.tables import Tables, cursor_query
+from pytest_jobs.probes.tables import Tables, Wrote, cursor_query
 from pytest_jobs.world import Rows, Unreadable
 
 __all__ = ["attached_files", "file_state", "locked", "read_files", "sqlite_cursor", "sqlite_query"]
@@ -35,7 +35,7 @@ def sqlite_cursor(connection: Any) -> Any:
 
 
 def read_files(
-    files: Mapping[str, str], tables: Tables, wanted: Iterable[str] | None
+    files: Mapping[str, str], tables: Tables, wanted: Iterable[str] | None, wrote: Wrote | None = None
 ) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
     """Read tables as another process would see them now.
 
@@ -43,9 +43,10 @@ def read_files(
         files: The path of each database, `main` among them.
         tables: Reads, and remembers what the tables look like.
         wanted: Subjects to read, None for all.
+        wrote: What statements wrote to and called.
     """
     with _open(files) as query:
-        return tables.read(query, wanted)
+        return tables.read(query, wanted, wrote)
 
 
 def file_state(path: Path, name: str | None) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:

@@ -9,11 +9,42 @@ from typing import Any
 from pytest_jobs.probes.catalogs import Catalog, Query, Table
 from pytest_jobs.world import Rows, Unreadable
 
-__all__ = ["Tables", "cursor_query"]
+__all__ = ["Tables", "Wrote", "cursor_query"]
 
 UUID_TEXT = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 MOST_PLACES = 100
 ADVICE = re.compile(r"\s*\n.*|\s*\(Background on this error.*", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Wrote:
+    """What jobs did in one database, as their statements say it.
+
+    Attributes:
+        tables: The names of tables that they wrote to, `ANY` where they do not say.
+        calls: The functions that they called, in lower case.
+    """
+
+    tables: set[str] = field(default_factory=set)
+    calls: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.calls)
+
+
+class _Named:
+    """Finds tables as a statement names them."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self._found: dict[str, dict[str, Table]] = {}
+        for table in tables:
+            # A name without a schema may mean a table of any: which one is up to the connection that it was said on.
+            for name in (table.subject, table.name, f"{table.schema}.{table.name}"):
+                self._found.setdefault(name.casefold(), {})[table.subject] = table
+
+    def of(self, name: str) -> Iterable[Table]:
+        found = self._found.get(name.casefold(), {})
+        return [found[name]] if name in found and "." in name else list(found.values())
 
 
 @dataclass(slots=True)
@@ -29,21 +60,27 @@ class Tables:
     probe: str
     _signature: object = None
     _known: Mapping[str, Table] = field(default_factory=dict)
+    _schemas: set[str] = field(default_factory=set)
+    _routines: frozenset[str] | None = None
 
-    def read(self, query: Query, wanted: Iterable[str] | None) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
-        """Return the rows of the wanted tables that exist, of all tables for None.
+    def read(
+        self, query: Query, wanted: Iterable[str] | None, wrote: "Wrote | None" = None
+    ) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
+        """Return the rows of the wanted tables that exist, of all tables for None, or when any may have been written.
 
         Args:
             query: Runs one statement and returns its columns and rows.
             wanted: Subjects: table names, with their schema when that is not the default one.
+            wrote: What statements wrote to and called, so far as it is not certain that it is known by its name.
         """
+        wrote = wrote or Wrote()
+        self._schemas |= {name.rpartition(".")[0] for name in (*wrote.tables, *(wanted or ())) if "." in name}
         known = self.described(query)
-        if wanted is None:
+        if wanted is None or self._anywhere(query, known, wrote):
             chosen: Iterable[Table] = known.values()
         else:
-            folded = {subject.casefold(): table for subject, table in known.items()}
-            found = (known.get(subject) or folded.get(subject.casefold()) for subject in sorted(wanted))
-            chosen = {table.subject: table for table in found if table is not None}.values()
+            names = _Named(known.values())
+            chosen = {table.subject: table for subject in sorted(wanted) for table in names.of(subject)}.values()
         state: dict[str, Rows] = {}
         unreadable: list[Unreadable] = []
         for table in chosen:
@@ -54,6 +91,19 @@ class Tables:
             places = dict(self._places(query, rows, [target for target in known.values() if target.subject not in state]))
             state[subject] = replace(rows, places=places) if places else rows
         return state, tuple(unreadable)
+
+    def _anywhere(self, query: Query, known: Mapping[str, Table], wrote: Wrote) -> bool:
+        """Tell whether statements may have written to other tables than they name: through views, triggers, functions."""
+        names = _Named(known.values())
+        for name in wrote.tables:
+            found = names.of(name)
+            if not found or any(table.busy for table in found):
+                return True
+        if not wrote.calls:
+            return False
+        if self._routines is None:
+            self._routines = self.catalog.routines(query)
+        return bool(self._routines & wrote.calls)
 
     def _places(self, query: Query, rows: Rows, others: Iterable[Table]) -> Iterator[tuple[str, Mapping[Any, int]]]:
         """Yield the columns that point to other tables with made keys, with the places of their values there."""
@@ -72,7 +122,7 @@ class Tables:
 
     def described(self, query: Query) -> Mapping[str, Table]:
         """Return every table as its catalog describes it now, by subject."""
-        signature = self.catalog.signature(query)
+        signature = self.catalog.signature(query, frozenset(self._schemas))
         if signature != self._signature:
             self._known = {table.subject: table for table in self.catalog.tables(query, signature)}
             self._signature = signature

@@ -116,6 +116,14 @@ def work(c, order):
     c.execute("UPDATE orders SET status = 'done' WHERE id = ?", (order,))
     c.commit()
 """
+TRIGGER = """with shop.closing(shop.connect()) as c:
+    c.execute("CREATE TABLE log (order_id)")
+    c.execute("CREATE TRIGGER log_it AFTER UPDATE ON orders BEGIN INSERT INTO log VALUES (new.id); END")
+"""
+SCRIPT = """
+def charge(order):
+    with closing(connect()) as c: c.executescript("BEGIN; UPDATE orders SET charged = {charged} WHERE id = 7; COMMIT")
+"""
 GATEWAY = f"{OUTGOING}\n{RUN}"
 CLIENT = f"shop.client = jobs.redis\n{RUN}"
 PERMANENT = f'jobs.fail("shop.gateway.charge", Declined("no"))\njobs.check_delays({RUN}, [])'
@@ -129,6 +137,14 @@ PAIRS = {
     "a table that only the second one writes, checked": Pair(
         "", "charge is not idempotent at twice: orders.charged 0 -> 1", AGAIN.format(charged="charged + 1"), AGAIN.format(charged="charged"),
         "jobs.check_idempotent(shop.charge, 7)",
+    ),
+    "trigger": Pair(
+        '"twice"', "charge is not idempotent at twice: log 1 -> 2 rows",
+        sql(SET), sql("UPDATE orders SET charged = 1 WHERE id = ? AND charged = 0"), f"{TRIGGER}{RUN}",
+    ),
+    "script": Pair(
+        '"twice"', "charge is not idempotent at twice: orders.charged 1 -> 2",
+        SCRIPT.format(charged="charged + 1"), SCRIPT.format(charged="1"),
     ),
     "late": Pair(
         '"twice", "late"', "charge is not idempotent at late@1: orders.status 'shipped' -> 'paid'",
