@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 __all__ = ["ANY", "ENDS", "LOCK", "SCRIPT", "Statement", "Statements", "Write", "shortened"]
@@ -41,7 +42,7 @@ WORDS = frozenset({"select", "set", "values", "skip", "nowait", "of", "from", "u
 ENDS = frozenset({"COMMIT", "END", "RELEASE", "ROLLBACK", "ABORT", "BEGIN", "START", "SAVEPOINT"})
 FIRST = re.compile(r"\s*(?:(?:--[^\n]*\n|/\*.*?\*/)\s*)*\(?\s*(\w+)", re.DOTALL)
 # What follows the first table where a statement may write to several.
-UNTIL = {"update": r"\bSET\b|;", "delete": r"\bWHERE\b|\bUSING\b|;", "truncate": ";", "ddl": ";"}
+UNTIL = MappingProxyType({"update": r"\bSET\b|;", "delete": r"\bWHERE\b|\bUSING\b|;", "truncate": ";", "ddl": ";"})
 MORE = re.compile(rf"(?:,|\bJOIN\b)\s*{NAME}", re.IGNORECASE)
 # What they do is not in their text.
 OPAQUE = frozenset({"CALL", "EXEC", "EXECUTE", "LOAD", "RENAME"})
