@@ -16,6 +16,7 @@ from pytest_jobs.errors import UsageError
 from pytest_jobs.jobs import Jobs, in_process_worker
 from pytest_jobs.schedules import ONCE, Schedule
 from pytest_jobs.search import CALLS, PASSING, Search, points, rule_name, steps
+from pytest_jobs.shrinking import Latest, stories
 from pytest_jobs.story import Block, Call, Published, Story
 from pytest_jobs.strategies import args_for
 
@@ -72,6 +73,7 @@ class JobMachine(RuleBasedStateMachine):
     published: ClassVar[Bundle[Published]] = Bundle("job")
     _calls: ClassVar[SearchStrategy[Call]]
     _open: ClassVar[Jobs | None] = None
+    _latest: ClassVar[Latest] = Latest()
     jobs: Jobs
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -93,7 +95,8 @@ class JobMachine(RuleBasedStateMachine):
         _check(type(self))
         wanted = ["advance", *self.disturb]
         own = [rule for rule in self.rules if rule_name(rule) != "publish" or self.tasks or rule.function.__module__ != __name__]
-        self._search = Search(own, wanted, self._possible)
+        latest = self._latest
+        self._search = latest.search = Search(own, wanted, self._possible, plain=latest.failing)
         self._outside = sys.exc_info()[1]
         with ExitStack() as stack:
             self.jobs = self._open or stack.enter_context(self._opened())
@@ -107,7 +110,7 @@ class JobMachine(RuleBasedStateMachine):
     @contextmanager
     def _opened(cls) -> Iterator[Jobs]:
         """Open a world for every example of one test; each begins where it began."""
-        with in_process_worker(**{"start": START, **cls.options}) as jobs:
+        with in_process_worker(**{"start": START, **cls.options}) as jobs, stories() as cls._latest:
             cls._open = jobs
             try:
                 yield jobs

@@ -1,6 +1,7 @@
 """How an example of a state machine chooses what happens next."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis.strategies import SearchStrategy
 
 from pytest_jobs.story import Story
 
-__all__ = ["CALLS", "PASSING", "Search", "points", "rule_name", "steps"]
+__all__ = ["CALLS", "PASSING", "Reference", "Search", "Step", "points", "rule_name", "steps"]
 
 # From the simplest.
 OFTEN, SELDOM = ("redeliver", "crash", "overlap", "reorder", "advance"), ("fail", "restart", "revoke")
@@ -18,7 +19,8 @@ SHARE, DELIVERING, PUBLISHING, MOST_WAITING = 3, 2, 4, 4
 FAR, REACHES = 32, (32, 8, 8, 4, 4, 4)
 PASSING = st.sampled_from((60, 3600, 86_400, 86_400, 86_400))
 # Nothing, under many labels. Hypothesis makes five of six examples by copying one part of a story over another of the
-# same label; a copy of nothing is no new example, so that it soon goes on to a new story.
+# same label; a copy of nothing is no new example, so that it soon goes on to a new story. The second part of each tuple
+# keeps the labels apart: they are made by exclusive or.
 NOTHING: SearchStrategy[Any] = st.none()
 for _ in range(64):
     NOTHING = st.tuples(NOTHING, st.none())
@@ -27,7 +29,7 @@ for _ in range(64):
 def _number(most: int) -> SearchStrategy[int]:
     """Draw a number below `most`, from one upwards: from zero it would look to Hypothesis like the branch of a strategy,
     and a shrinking story would try each smaller one several times."""
-    return st.integers(1, most).map(lambda number: number - 1)
+    return st.integers(1, most).map(lambda number: number - 1) if most > 1 else st.just(0)
 
 
 def _one_of(choices: Sequence[Any]) -> SearchStrategy[Any]:
@@ -35,6 +37,35 @@ def _one_of(choices: Sequence[Any]) -> SearchStrategy[Any]:
 
 
 CALLS = _one_of((1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8))
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a step has of an earlier one: its bundle, and its name in the story."""
+
+    bundle: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How one step was chosen.
+
+    Attributes:
+        rule: The name of its rule.
+        place: The first place of its rule among all.
+        makes: Whether it makes something for later steps.
+        head: How many choices it took, before those of its other arguments.
+        references: What it has of earlier steps, in the order of choice.
+        known: How many names there were.
+    """
+
+    rule: str
+    place: int
+    makes: bool
+    head: int
+    references: tuple[Reference, ...]
+    known: int
 
 
 class Search:
@@ -45,12 +76,22 @@ class Search:
 
     Attributes:
         reach: The highest point that a run is thought to have.
+        plain: Whether no copies will be made of the example, as it shrinks.
         begun: Whether the mixture was drawn.
+        steps: How the steps of the example were chosen.
+        names: The names that its steps made.
+        unmixed: The choices of the simplest mixture, in which everything meets.
     """
 
-    def __init__(self, rules: Sequence[Any], wanted: Sequence[str], possible: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, rules: Sequence[Any], wanted: Sequence[str], possible: Callable[[Any], bool], *, plain: bool = False
+    ) -> None:
         self.reach = FAR
+        self.plain = plain
         self.begun = False
+        self.steps: list[Step] = []
+        self.names: list[str] = []
+        self.unmixed: list[int] = []
         self._possible = possible
         self._met: list[Any] = []
         named = {rule_name(rule): rule for rule in rules}
@@ -65,15 +106,19 @@ class Search:
         """Draw which disturbances meet, and how far runs reach."""
         few = len(self._often) <= 3
         meeting = [*combinations(self._often, 2), *combinations(self._often, 3)]
-        often = draw(_one_of([self._often, *([] if few else meeting)]))
-        seldom = draw(_one_of([self._seldom, *([] if few else [(), (), (), *zip(self._seldom, strict=True)])]))
+        mixtures = (
+            [self._often, *([] if few else meeting)],
+            [self._seldom, *([] if few else [(), (), (), *zip(self._seldom, strict=True)])],
+            REACHES,
+        )
+        often, seldom, self.reach = (draw(_one_of(each)) for each in mixtures)
         self._met = [*often, *seldom]
-        self.reach = draw(_one_of(REACHES))
+        self.unmixed = [1 for each in mixtures if len(each) > 1]
         self.begun = True
 
     def choose(self, draw: st.DrawFn, waiting: int) -> Any:
         """Draw a rule. What does not meet stands for what does, what is not possible for publishing."""
-        ladder = self._ladder()
+        ladder = self.ladder()
         place = draw(_number(len(ladder)))
         rule, enough = ladder[place], waiting >= MOST_WAITING
         if rule not in self._met and (rule in self._often or rule in self._seldom):
@@ -82,7 +127,7 @@ class Search:
             return rule
         return next(each for each in (ladder if enough else reversed(ladder)) if self._possible(each))
 
-    def _ladder(self) -> list[Any]:
+    def ladder(self) -> list[Any]:
         """Order the rules from the simplest; publishing comes again at the end, as most bugs need several jobs."""
         return [
             *[self._deliver] * DELIVERING,
@@ -98,26 +143,29 @@ class Search:
 def steps(
     draw: st.DrawFn, machine: RuleBasedStateMachine, search: Search, story: Story
 ) -> tuple[Any, dict[str, Any]]:
-    """Choose a rule and its arguments."""
+    """Choose a rule and its arguments, those first that earlier steps made."""
+    head: list[int] = []
     if not search.begun:
         search.mix(draw)
-    if story.length < 2:
+        head = search.unmixed
+    if len(search.steps) < 2 and not search.plain:
         draw(NOTHING)
-    rule = search.choose(draw, story.ready)
-    return rule, {
-        name: _one_before(draw, machine.bundle(given.name)) if _is_plain(given := rule.arguments[name]) else draw(strategy)
-        for name, strategy in rule.arguments_strategies.items()
-    }
+    rule, ladder = search.choose(draw, story.ready), search.ladder()
+    plain = [name for name, given in rule.arguments.items() if _is_plain(given)]
+    made = {name: machine.bundle(rule.arguments[name].name) for name in plain}
+    chosen = {name: each[-1 - draw(_number(len(each)))] for name, each in made.items()}
+    references = tuple(Reference(rule.arguments[name].name, chosen[name].name) for name in plain)
+    taken = len(head) + (len(ladder) > 1) + sum(len(each) > 1 for each in made.values())
+    search.names = machine.names_list
+    search.steps.append(
+        Step(rule_name(rule), ladder.index(rule), bool(rule.targets), taken, references, len(search.names))
+    )
+    others = {name: draw(strategy) for name, strategy in rule.arguments_strategies.items() if name not in made}
+    return rule, {name: {**chosen, **others}[name] for name in rule.arguments_strategies}
 
 
 def _is_plain(given: Any) -> bool:
     return isinstance(given, Bundle) and not given.consume and not getattr(given, "_transformations", ())
-
-
-def _one_before(draw: st.DrawFn, made: Sequence[Any]) -> Any:
-    """Choose from a bundle, counted from the newest or from the oldest: whatever else was made in between can go."""
-    count, oldest = divmod(draw(_number(2 * len(made))), 2)
-    return made[count] if oldest else made[-1 - count]
 
 
 def points(search: Search, known: int) -> SearchStrategy[int]:
