@@ -11,8 +11,8 @@ from redis.client import Pipeline, Redis
 
 from pytest_jobs.probes.base import Patches, Recorder
 from pytest_jobs.probes.kept import Keys
-from pytest_jobs.probes.redis_state import Server, client_state, server_of, text
-from pytest_jobs.probes.rediscommands import written
+from pytest_jobs.probes.redis_state import Server, client_state, identity_of, server_of, text
+from pytest_jobs.probes.rediscommands import SCRIPTS, written
 from pytest_jobs.records import Effect
 from pytest_jobs.world import EVERYTHING, Unreadable
 
@@ -39,6 +39,8 @@ class RedisProbe:
         self._keys: dict[tuple[Any, ...], set[bytes]] = {}
         self._kept: dict[tuple[Any, ...], tuple[Keys, set[bytes]]] = {}
         self._keeping = False
+        self._ours: set[tuple[Any, ...]] = set()
+        self._anywhere: set[tuple[Any, ...]] = set()
 
     def install(self, recorder: Recorder) -> None:
         """Hook the clients where commands and pipelines go out."""
@@ -62,10 +64,11 @@ class RedisProbe:
         self._met.clear()
         self._servers = {}
         self._keys = {}
+        self._ours.clear()
+        self._anywhere.clear()
 
     def read(self, wanted: frozenset[str]) -> tuple[dict[str, Any], tuple[Unreadable, ...]]:
         """Return the keys that jobs wrote, with their values, and the wanted ones."""
-        everything = wanted >= EVERYTHING
         asked = {
             subject.removeprefix("redis:").removesuffix(" expires").encode()
             for subject in wanted
@@ -78,6 +81,8 @@ class RedisProbe:
         with self._recorder.paused():
             for identity, server in self._servers.items():
                 keys = self._keys[identity] | asked
+                # Where the plugin keeps its own keys, nobody could tell them apart.
+                everything = (wanted >= EVERYTHING or identity in self._anywhere) and identity not in self._ours
                 if not keys and not everything:
                     continue
                 try:
@@ -187,6 +192,8 @@ class RedisProbe:
                 with self._recorder.paused():
                     touched.update(server.keys())
             touched.update(keys)
+            if name in SCRIPTS and not keys:
+                self._anywhere.add(server.identity)
             shown = " ".join(str(text(key)) for key in keys) or str(text(args[1]) if len(args) > 1 else "")
             labels.append(f"{name} {shown}".strip())
         named = labels[:MOST_NAMED] + ([f"{len(labels) - MOST_NAMED} more"] if len(labels) > MOST_NAMED else [])
@@ -200,7 +207,11 @@ class RedisProbe:
         pool = client.connection_pool
         if pool in self._met:
             return self._met[pool]
-        found = None if self._own(client) else server_of(client)
+        found = None
+        if self._own(client):
+            self._ours.add(identity_of(client))
+        else:
+            found = server_of(client)
         if found is not None:
             found = self._servers.setdefault(found.identity, found)
             self._keys.setdefault(found.identity, set())

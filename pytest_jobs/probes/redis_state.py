@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_jobs.world import Unreadable
 
-__all__ = ["Server", "client_state", "server_of", "text"]
+__all__ = ["Server", "client_state", "identity_of", "server_of", "text"]
 
 BATCH = 500
 SHARED = (
@@ -99,13 +99,22 @@ def server_of(client: Any) -> Server:
 
     pool = client.connection_pool
     if hasattr(pool, "get_master_address"):
-        return Server(("sentinel", id(pool), 0), client, ours=False)
+        return Server(identity_of(client), client, ours=False)
     given = {name: value for name, value in pool.connection_kwargs.items() if name in SHARED or name.startswith("ssl")}
     kind = _connection_class(pool.connection_class, given, redis)
     reader = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind, **given))
+    return Server(identity_of(client), reader)
+
+
+def identity_of(client: Any) -> tuple[Any, ...]:
+    """Return what tells the database behind a client from others; its number comes last."""
+    pool = client.connection_pool
+    if hasattr(pool, "get_master_address"):
+        return "sentinel", id(pool), 0
+    given = pool.connection_kwargs
     address = (given.get("host", "localhost"), given.get("port", 6379), given.get("path"))
     fake = ("fake", id(given["server"])) if given.get("server") is not None else ("fake", *address)
-    return Server((fake if "server" in given else address, given.get("db") or 0), reader)
+    return fake if "server" in given else address, given.get("db") or 0
 
 
 def _connection_class(used: type, given: dict[str, Any], redis: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytest_jobs.probes.redis_state import text
 
-__all__ = ["Written", "written"]
+__all__ = ["SCRIPTS", "Written", "written"]
 
 Written = tuple[str, tuple[bytes, ...]]
 

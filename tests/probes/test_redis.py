@@ -9,6 +9,7 @@ from redis import asyncio as aioredis
 
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.redis import RedisProbe, client_state
+from pytest_jobs.world import EVERYTHING
 
 NOTHING = frozenset()
 
@@ -265,6 +266,36 @@ def test_the_plugins_own_clients_are_unseen(server, recorder):
         own.set("celery-task-meta-7", "{}")
         recorder.sink = None
         assert (sink.effects, probe.read(NOTHING)) == ([], ({}, ()))
+        probe.remove()
+
+
+def test_a_script_that_names_no_key(client, probe, recorder):
+    """Every key is compared: nobody knows which it writes to."""
+    client.set("there", 1)
+    recorder.sink = Sink()
+    client.eval("return redis.call('INCR', 'paid:' .. ARGV[1])", 0, 7)
+    assert state(probe) == {"redis:paid:7": "1", "redis:there": "1"}
+
+
+def test_everything_is_asked_for(client, probe, recorder):
+    """As `jobs.check_idempotent` does: also what only the second delivery will write to."""
+    client.set("there", 1)
+    recorder.sink = Sink()
+    client.set("paid:7", 1)
+    assert state(probe, *EVERYTHING) == {"redis:paid:7": "1", "redis:there": "1"}
+
+
+@pytest.mark.parametrize("task", [lambda client: client.eval("return redis.call('SET', 'a', 1)", 0), lambda client: client.set("b", 1)])
+def test_everything_beside_the_plugins_own_keys(server, recorder, task):
+    """In a database that the plugin uses too, nobody could tell whose keys they are."""
+    with fakeredis.FakeRedis(server=server) as own, fakeredis.FakeRedis(server=server) as client:
+        probe = RedisProbe(lambda client: client is own)
+        probe.install(recorder)
+        own.set("celery-task-meta-7", "{}")
+        recorder.sink = Sink()
+        task(client)
+        assert "redis:celery-task-meta-7" not in state(probe, *EVERYTHING)
+        recorder.sink = None
         probe.remove()
 
 
