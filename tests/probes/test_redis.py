@@ -285,7 +285,11 @@ def test_everything_is_asked_for(client, probe, recorder):
     assert state(probe, *EVERYTHING) == {"redis:paid:7": "1", "redis:there": "1"}
 
 
-@pytest.mark.parametrize("task", [lambda client: client.eval("return redis.call('SET', 'a', 1)", 0), lambda client: client.set("b", 1)])
+@pytest.mark.parametrize(
+    "task",
+    [lambda client: client.eval("return redis.call('SET', 'a', 1)", 0), lambda client: client.set("b", 1)],
+    ids=["a script", "a write"],
+)
 def test_everything_beside_the_plugins_own_keys(server, recorder, task):
     """In a database that the plugin uses too, nobody could tell whose keys they are."""
     with fakeredis.FakeRedis(server=server) as own, fakeredis.FakeRedis(server=server) as client:
