@@ -3,10 +3,11 @@
 import dis
 import gc
 import sys
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["Killed", "lets_go", "places", "running_frames", "waiting_exits"]
+__all__ = ["Killed", "innermost", "lets_go", "places", "running_frames", "waiting_exits"]
 __tracebackhide__ = True
 
 
@@ -67,3 +68,12 @@ def places(frame: FrameType | None, end: CodeType | None) -> list[FrameType]:
         found.append(frame)
         frame = frame.f_back
     return found
+
+
+def innermost(frame: FrameType | None, end: CodeType | None, is_project: Callable[[str], bool]) -> tuple[str, int] | None:
+    """Return file and line of the innermost project code of a stack, None where there is none."""
+    while frame is not None and frame.f_code is not end:
+        if is_project(frame.f_code.co_filename):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return None

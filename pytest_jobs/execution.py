@@ -2,10 +2,12 @@
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_jobs.dying import innermost
 from pytest_jobs.errors import UsageError
 from pytest_jobs.heldlocks import held_locks
 from pytest_jobs.injected import mark_injected
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution"]
 __tracebackhide__ = True
+
+STRETCH = 1_000  # lines of project code in which nothing happens, after which no more are looked at until something does
 
 
 class Execution:
@@ -42,6 +46,7 @@ class Execution:
         self.timed_out: float | None = None
         self.started = 0.0
         self._at: tuple[str, int] | None = None
+        self._quiet = 0
         self.limits: tuple[float | None, float | None] = (None, None)
         self.trace: Any = None
         self._run: Any = None
@@ -60,6 +65,9 @@ class Execution:
     @property
     def where(self) -> str:
         """The line of project code that runs, `billing/tasks.py:42`; empty where lines are not seen."""
+        source = self.worker.source
+        if source is not None and (self.trace is None or self.trace.hushed):
+            self._at = innermost(sys._getframe(1), Execution.run.__code__, source.is_project) or self._at
         return self.worker.source.label(*self._at) if self._at is not None else ""
 
     @property
@@ -106,7 +114,7 @@ class Execution:
             self.worker.source = self.worker.find_source()
         self._run = run
         try:
-            self.value = faulty() if self.worker.source is None else self._traced(run, faulty)
+            self.value = faulty() if self._is_safe() else self._traced(run, faulty)
         except BaseException as error:
             self.error = error
             if self.trace is not None:
@@ -117,6 +125,14 @@ class Execution:
         if self.trace is not None:
             self.trace.refuse()
         return self.value
+
+    def _is_safe(self) -> bool:
+        """Whether nothing can strike this body, or no more: then nobody looks at its lines."""
+        worker = self.worker
+        if worker.source is None:
+            return True
+        unarmed = worker.route.over and not worker.faults.all and worker.baton is None and worker.rival is None
+        return unarmed and self.limits == (None, None)
 
     def _late_trace(self) -> Any:
         """Make the trace of a body that nobody expected to be killed."""
@@ -147,9 +163,26 @@ class Execution:
         elif worker.baton is not None:
             worker.baton.pause()
         self._at = filename, line
+        self._quiet += 1
+        if self._quiet > STRETCH or worker.route.over:
+            self._hush()
         if worker.faults.lines:
             worker.faults.at_line(filename, line)
         worker.route.line(self)
+
+    def _hush(self) -> None:
+        """Look at no more lines until something happens, where all of them are one class of points."""
+        worker = self.worker
+        if worker.faults.lines or worker.baton is not None or (not worker.route.over and worker.route.signature()):
+            self._quiet = 0
+        else:
+            self.trace.hush()
+
+    def _happens(self) -> None:
+        self._quiet = 0
+        if self.trace is not None and self.trace.hushed and not self.worker.route.over:
+            self._at = self.trace.place() or self._at
+            self.trace.listen()
 
     # What happens to it
 
@@ -228,6 +261,7 @@ class Execution:
 
     def record(self, effect: Effect) -> None:
         """Write down what the task did."""
+        self._happens()
         self.effects.append(effect)
         self.worker.effects.append(effect)
 
@@ -235,6 +269,7 @@ class Execution:
 
     def before(self, effect: Effect, error: Transient | None) -> None:
         """Stand before an effect."""
+        self._happens()
         if self.trace is not None:
             self.trace.refuse()
         self.worker.route.before(self, effect, error)

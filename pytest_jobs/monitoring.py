@@ -85,6 +85,26 @@ class Monitoring:
         self._monitoring.free_tool_id(self._tool)
         self._tool = None
 
+    def hush(self) -> None:
+        """See no lines for a while."""
+        for code in self._seen:
+            self._monitoring.set_local_events(self._tool, code, self._kept(code))
+        self._seen.clear()
+
+    def listen(self, frames: Iterable[FrameType]) -> None:
+        """See lines again, first of all those of these frames."""
+        for frame in frames:
+            if self._project(frame.f_code.co_filename):
+                self._see(frame.f_code)
+
+    def _see(self, code: CodeType) -> None:
+        if code not in self._seen:
+            self._seen.add(code)
+            self._monitoring.set_local_events(self._tool, code, self._monitoring.events.LINE | self._kept(code))
+
+    def _kept(self, code: CodeType) -> int:
+        return self._monitoring.events.INSTRUCTION if code in self._condemned else 0
+
     def condemn(self, frames: Iterable[FrameType]) -> None:
         """Let the frames, and whatever else of project code a dead thread enters, run no further."""
         self.arm()
@@ -132,11 +152,8 @@ class Monitoring:
         if trace.on_line is not None and thread == trace.thread:
             if code.co_name == MODULE:
                 trace.importing = True
-            elif code not in self._seen:
-                self._seen.add(code)
-                events = self._monitoring.events
-                more = events.INSTRUCTION if code in self._condemned else 0
-                self._monitoring.set_local_events(self._tool, code, events.LINE | more)
+            elif not trace.hushed:
+                self._see(code)
         return None
 
     def _throw(self, code: CodeType, offset: int, error: BaseException) -> None:
@@ -151,7 +168,7 @@ class Monitoring:
             return
         if trace.dead:
             raise Killed(trace)
-        if trace.on_line is not None and thread == trace.thread and not (trace.importing and trace.in_import()):
+        if trace.on_line is not None and thread == trace.thread and not trace.hushed and not (trace.importing and trace.in_import()):
             trace.on_line(code.co_filename, line)
 
     def _instruction(self, code: CodeType, offset: int) -> None:

@@ -9,7 +9,7 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
-from pytest_jobs.dying import Killed, places, running_frames
+from pytest_jobs.dying import Killed, innermost, places, running_frames
 from pytest_jobs.remains import Remains, bury
 from pytest_jobs.source import Source
 from pytest_jobs.threads import Followed, stop_threads
@@ -32,6 +32,7 @@ class Trace:
         thread: The thread that runs the body.
         on_line: Told of each line of project code in that thread, before it runs.
         importing: Whether a project module may be on its way in: its lines run once a process, and are no points.
+        hushed: Whether its lines are not seen for a while.
     """
 
     def __init__(self, watch: "Watch", on_line: OnLine | None = None, owner: Any = None, end: CodeType | None = None) -> None:
@@ -40,6 +41,7 @@ class Trace:
         self.dead = False
         self.on_line = on_line
         self.importing = False
+        self.hushed = False
         self.thread = get_ident()
         self.threads: WeakSet[threading.Thread] = WeakSet()
         self._end = end
@@ -71,6 +73,7 @@ class Trace:
         """Die here."""
         if not self._open:
             self._enter()
+        self.listen()
         if not self.dead:
             self.dead = True
             assert self._remains is not None
@@ -79,6 +82,17 @@ class Trace:
             self.watch.condemn(frames)
             del frames
         raise Killed(self)
+
+    def hush(self) -> None:
+        """See no lines of this run, which cost time, until `listen`."""
+        self.hushed = True
+        self.watch.hush()
+
+    def listen(self) -> None:
+        """See its lines again."""
+        if self.hushed:
+            self.hushed = False
+            self.watch.listen(self._end)
 
     def refuse(self) -> None:
         """Stop what a dead task, or a thread that is left of one, is about to do."""
@@ -95,6 +109,7 @@ class Trace:
         if not self._open:
             return
         self._open = False
+        self.listen()
         assert self._remains is not None
         if self.dead:
             self._remains.unlock()
@@ -107,11 +122,7 @@ class Trace:
 
     def place(self) -> tuple[str, int] | None:
         """Return file and line of the innermost project code that the calling thread runs, None where there is none."""
-        is_project = self.watch.source.is_project
-        for frame in places(sys._getframe(1), self._end):
-            if is_project(frame.f_code.co_filename):
-                return frame.f_code.co_filename, frame.f_lineno
-        return None
+        return innermost(sys._getframe(1), self._end, self.watch.source.is_project)
 
     def in_import(self) -> bool:
         """Tell whether a module is being imported right here."""
@@ -181,6 +192,14 @@ class Watch:
             self._lines.pardon()
         if not self.traces:
             self._followed.remove()
+
+    def hush(self) -> None:
+        """See no lines of the calling thread."""
+        self._lines.hush()
+
+    def listen(self, end: CodeType | None) -> None:
+        """See the lines of the calling thread again, down to the frame that runs `end`."""
+        self._lines.listen(places(sys._getframe(1), end))
 
     def condemn(self, frames: list[FrameType]) -> None:
         """Let no frame of a dead task run on."""

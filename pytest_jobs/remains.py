@@ -1,5 +1,6 @@
 """What a dead task leaves in the process, and the end of a process would take along."""
 
+import _signal  # type: ignore[import-not-found, unused-ignore]
 import atexit
 import gc
 import io
@@ -25,6 +26,7 @@ SUSPENDED = MappingProxyType({GeneratorType: "gi_frame", CoroutineType: "cr_fram
 BUFFERED = (io.BufferedWriter, io.BufferedRandom)
 KINDS = frozenset({*SUSPENDED, *BUFFERED})
 NEVER = 1_000_000
+SIGNALS = tuple(map(int, signal.valid_signals()))
 INCREMENTAL = sys.version_info >= (3, 14)
 
 
@@ -109,8 +111,9 @@ class Remains:
             _join_again(file(), descriptor)
         self.unlock()
         if threading.current_thread() is threading.main_thread():
+            now = _signals()
             for number, handler in self._signals.items():
-                if signal.getsignal(number) is not handler and handler is not None:
+                if now[number] is not handler and handler is not None:
                     signal.signal(number, handler)
 
     def release(self) -> None:
@@ -165,8 +168,9 @@ def _nothing(*_: Any, **__: Any) -> None:
     """Stand for what a dead process does not do."""
 
 
-def _signals() -> dict[Any, Any]:
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+def _signals() -> dict[int, Any]:
+    # `signal.getsignal` makes an enum member of each, for every run anew.
+    return {number: _signal.getsignal(number) for number in SIGNALS}
 
 
 def _stop_loop() -> None:

@@ -71,6 +71,11 @@ class Route:
         return not self.untouched
 
     @property
+    def over(self) -> bool:
+        """Whether nothing is left to strike or to write down."""
+        return not self.untouched and not self.recording
+
+    @property
     def doubles(self) -> bool:
         """Whether a delivery that succeeded now comes again at once."""
         if self.strikes("twice", None):
@@ -117,14 +122,13 @@ class Route:
             if execution.disturbed and self.reached < MOST_POINTS:
                 self.reached += 1
             return
-        where = execution.where
-        self._reach(execution, where, f"line {where}")
+        self._reach(execution, "")
 
     def before(self, execution: "Execution", effect: Effect, error: Transient | None) -> None:
         """An effect is about to happen."""
         if not execution.disturbed:
             return
-        self._reach(execution, execution.where, f"before {effect.label}")
+        self._reach(execution, f"before {effect.label}")
         if error is None:
             return
         self.calls += 1
@@ -152,12 +156,16 @@ class Route:
             make = self._raised(error)
             del self.untouched[0]
             execution.fail(make(), f"{self.schedule}: the reply to {effect.label} was lost")
-        self._reach(execution, execution.where, f"after {effect.label}")
+        self._reach(execution, f"after {effect.label}")
 
-    def _reach(self, execution: "Execution", where: str, label: str) -> None:
+    def _reach(self, execution: "Execution", label: str) -> None:
         if not execution.disturbed or self.reached >= MOST_POINTS:
             return
         self.reached += 1
+        if not self.recording and (not self.untouched or self.untouched[0].at != self.reached):
+            return
+        where = execution.where
+        label = label or f"line {where}"
         if self.recording and not self.untouched:
             done = tuple(effect.label for effect in execution.effects)
             held = execution.worker.recorder.held()

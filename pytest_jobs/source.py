@@ -79,7 +79,7 @@ class Source:
         if name is None:
             path = _resolved(filename)
             root = next((root for root in self.roots if path.is_relative_to(root)), None)
-            name = self._names[filename] = path.name if root is None else path.relative_to(root).as_posix()
+            name = self._names[filename] = path.name if root in (None, path) else path.relative_to(root).as_posix()
         return f"{name}:{line}"
 
     def find_line(self, target: str, caller: str) -> tuple[str, int]:

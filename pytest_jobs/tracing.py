@@ -80,6 +80,19 @@ class Tracing:
         """Nothing is left to give back."""
         self.rest()
 
+    def hush(self) -> None:
+        """See no lines of this thread for a while; whoever traced before us does."""
+        if self._alone and sys.gettrace() is self._call_hook:
+            sys.settrace(None)
+
+    def listen(self, frames: Iterable[FrameType]) -> None:
+        """See the lines of this thread again, also those of frames that were entered meanwhile."""
+        if self._before.get(get_ident(), self) is None:
+            for frame in frames:
+                if frame.f_trace is None and self._project(frame.f_code.co_filename):
+                    frame.f_trace = self._line_hook
+            sys.settrace(self._call_hook)
+
     def condemn(self, frames: Iterable[FrameType]) -> None:
         """Let the frames, and whatever else of project code a dead thread enters, run no further."""
         self.arm()
@@ -128,7 +141,7 @@ class Tracing:
         if event != "line":
             return self._line_hook
         trace = self._traces.get(get_ident())
-        if trace is None or trace.on_line is None or (trace.importing and trace.in_import()):
+        if trace is None or trace.on_line is None or trace.hushed or (trace.importing and trace.in_import()):
             return self._line_hook
         try:
             trace.on_line(frame.f_code.co_filename, frame.f_lineno)
