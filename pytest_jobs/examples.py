@@ -91,20 +91,23 @@ class Examples:
                 f"{self._name} is marked idempotent and draws from {interactive[0]}=data() while it runs, so no example "
                 "can be run again; allowed are strategies in @given"
             )
-        seed, first = random.getstate(), True
-        if not self._warm:
-            self._warm = True
-            with self._session.clock.unfrozen.uncounted():
-                self._run(body, ONCE, frozenset(), False)
+        # Imported here: Hypothesis runs already.
+        from pytest_jobs.unsaid import unsaid
+
+        seed, left_out = random.getstate(), 0 if self._warm else 1
+        self._warm, ran = True, 0
 
         def run(schedule: Schedule, wanted: frozenset[str], record: bool) -> Run:
-            nonlocal first
+            nonlocal ran
+            ran += 1
             # A deadline is about the example itself, not about how often it is explored.
-            counted, first = first, False
-            with nullcontext() if counted else self._session.clock.unfrozen.uncounted():
+            uncounted = nullcontext() if ran == left_out + 1 else self._session.clock.unfrozen.uncounted()
+            with uncounted, nullcontext() if ran == 1 else unsaid():
                 random.setstate(seed)
                 return self._run(body, schedule, wanted, record)
 
+        if left_out:
+            run(ONCE, frozenset(), False)
         found = explore(self._kinds, run, self._most, lambda done, of: None, self._only)
         own = run(ONCE, found.subjects, False)
         self._judge(found, own)

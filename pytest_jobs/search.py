@@ -1,6 +1,6 @@
 """How an example of a state machine chooses what happens next."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -81,6 +81,7 @@ class Search:
         steps: How the steps of the example were chosen.
         names: The names that its steps made.
         unmixed: The choices of the simplest mixture, in which everything meets.
+        bare: Steps that need no values and make nothing, whatever they name.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Search:
         self._deliver = named["deliver"]
         self._often = [named[name] for name in OFTEN if name in named and name in wanted]
         self._seldom = [named[name] for name in SELDOM if name in named and name in wanted]
+        self.bare = [*self._bare()]
 
     def mix(self, draw: st.DrawFn) -> None:
         """Draw which disturbances meet, and how far runs reach."""
@@ -126,6 +128,14 @@ class Search:
         if self._possible(rule) and not (rule.targets and enough):
             return rule
         return next(each for each in (ladder if enough else reversed(ladder)) if self._possible(each))
+
+    def _bare(self) -> Iterator[Step]:
+        ladder = self.ladder()
+        for rule in {rule_name(each): each for each in ladder}.values():
+            given = rule.arguments.values()
+            if not rule.targets and all(map(_is_plain, given)):
+                references = tuple(Reference(each.name, "") for each in given)
+                yield Step(rule_name(rule), ladder.index(rule), False, 0, references, 0)
 
     def ladder(self) -> list[Any]:
         """Order the rules from the simplest; publishing comes again at the end, as most bugs need several jobs."""

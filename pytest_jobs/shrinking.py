@@ -99,6 +99,7 @@ class Steps:
         self._begin: tuple[Any, ...] = ()
         self._unmixed: tuple[int, ...] = ()
         self._given: tuple[str, ...] = ()
+        self._bare: Sequence[Step] = ()
 
     def shrink(self) -> None:
         """Leave out steps until none can go, neither alone nor with a change of the others."""
@@ -128,12 +129,18 @@ class Steps:
     def _variants(self, story: Story) -> Iterator[Story]:
         """Leave out a few steps or all of a rule, and change what is left where that costs nothing: the order, which job a
         step names, and the values, all like the one of them that may be needed."""
-        for shorter in _shortened(story):
+        for shorter in chain(_shortened(story), self._simpler(story)):
             for ordered in (shorter, tuple(sorted(shorter, key=lambda told: not told.step.makes))):
                 sound = self._sound(ordered, mend=True)
                 for valued in _valued(sound):
                     yield valued
                     yield from self._renamed(valued)
+
+    def _simpler(self, story: Story) -> Iterator[Story]:
+        for number, told in enumerate(story):
+            for bare in self._bare:
+                if bare.place < told.step.place and not told.step.makes:
+                    yield (*story[:number], Told(bare, (), ()), *story[number + 1 :])
 
     def _renamed(self, story: Story) -> Iterator[Story]:
         for number, known in enumerate(self._known(story)):
@@ -180,7 +187,7 @@ class Steps:
         if ends[-1] - starts[-1] == 1:
             starts.pop()
         first = len(starts) - len(search.steps)
-        self._begin, self._unmixed = choices[: starts[first]], tuple(search.unmixed)
+        self._begin, self._unmixed, self._bare = choices[: starts[first]], tuple(search.unmixed), search.bare
         known = [*(step.known for step in search.steps), len(search.names)]
         self._given = tuple(search.names[: known[0]])
         return tuple(
@@ -200,6 +207,8 @@ class Steps:
                 choices += [len(there) - there.index(reference.name)] if len(there) > 1 else []
             choices += told.values
         before = self._shrinker.shrink_target
+        if len(choices) > len(before.choices):
+            return False
         self._shrinker.incorporate_test_data(self._shrinker.engine.cached_test_function([*choices, True]))
         return self._shrinker.shrink_target is not before
 
@@ -220,10 +229,6 @@ def _shortened(story: Story) -> Iterator[Story]:
     alike = [tuple(number for number in numbers if story[number].step.rule == rule) for rule in rules]
     for left_out in dict.fromkeys([*alike, *combinations(numbers, 1), *combinations(numbers, 2)]):
         yield tuple(told for number, told in enumerate(story) if number not in left_out)
-    for number, told in enumerate(story):
-        if not told.step.makes:
-            step = Step("deliver", 0, False, 0, (), told.step.known)
-            yield (*story[:number], Told(step, (), ()), *story[number + 1 :])
 
 
 def _valued(story: Story) -> Iterator[Story]:

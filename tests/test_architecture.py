@@ -25,7 +25,7 @@ HOMES = {
     "freezegun": ("pytest_jobs.clock",),
     "pytest": ("pytest_jobs.plugin", "pytest_jobs.options", "pytest_jobs.demo"),
     "_pytest": (),
-    "hypothesis": ("pytest_jobs.strategies", "pytest_jobs.machine", "pytest_jobs.search", "pytest_jobs.shrinking"),
+    "hypothesis": ("pytest_jobs.strategies", "pytest_jobs.machine", "pytest_jobs.search", "pytest_jobs.shrinking", "pytest_jobs.unsaid"),
     "fakeredis": ("pytest_jobs.queues.celery", "pytest_jobs.probes.redis"),
 }
 PROBED = (

@@ -8,7 +8,7 @@ HEAD = """
 import pytest
 import time
 from celery import Celery
-from hypothesis import HealthCheck, assume, given, reproduce_failure, settings, strategies as st
+from hypothesis import HealthCheck, assume, given, note, reproduce_failure, settings, strategies as st, target
 
 app = Celery("shop", broker="memory://localhost/", backend="cache+memory://", set_as_current=False)
 charged = []
@@ -300,15 +300,18 @@ def test_charge(order):
 
 
 def test_reproducing_a_failure(run):
-    """The blob that Hypothesis prints reproduces the example under its schedules."""
+    """The blob that Hypothesis prints reproduces the example under its schedules; what the test notes is told once."""
     source = """
 @pytest.mark.idempotent
 @settings(max_examples=50, derandomize=True, print_blob=True, **UNHURRIED)
 @given(order=st.integers())
 def test_charge(order):
+    note(f"to be charged: {order}")
+    target(order % 7, label="a week")
     charge.delay(order)
 """
     found = run(source)
+    assert found.stdout.str().count("to be charged: 4") == 1
     blob = re.search(r"@reproduce_failure\(.*?\)", found.stdout.str())[0]
     again = run(source.replace("@pytest.mark", f"{blob}\n@pytest.mark"))
     again.assert_outcomes(failed=1)

@@ -18,7 +18,7 @@ FIXED = settings(database=None, derandomize=True, max_examples=60, deadline=None
 
 def rule(name, *targets):
     """Make what Search looks at in a rule."""
-    return SimpleNamespace(function=SimpleNamespace(__name__=name), targets=targets)
+    return SimpleNamespace(function=SimpleNamespace(__name__=name), targets=targets, arguments={})
 
 
 RULES = [rule("deliver"), rule("publish", "job"), rule("refund"), *map(rule, sorted(KINDS))]
