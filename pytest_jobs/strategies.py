@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Sequence
+from decimal import InvalidOperation
 from typing import Any, get_type_hints
 
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
@@ -203,7 +205,7 @@ def _parameters(
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             continue
         strategy = given[name] if name in given else _from_hint(task, parameter, hints, where)
-        found[name] = parameter, strategy.map(_sent) if plain else strategy
+        found[name] = parameter, _as_sent(strategy) if plain else strategy
     return found
 
 
@@ -233,13 +235,30 @@ def _from_hint(
             f"{where} was given {task.name}, for whose parameter {parameter.name} Hypothesis knows no strategy ({error}); "
             f"give one, {parameter.name}=…"
         ) from error
-    return st.one_of(*defaults, strategy)
+    return st.one_of(*defaults, _valid(strategy))
+
+
+@st.composite
+def _valid(draw: st.DrawFn, strategy: SearchStrategy[Any]) -> Any:
+    """Draw again what a validator of a pydantic model refuses, or what its limits cannot be compared with (Decimal('sNaN'))."""
+    try:
+        return draw(strategy)
+    except (ValueError, InvalidOperation) as error:
+        if isinstance(error, ValueError) and not callable(getattr(error, "errors", None)):
+            raise
+        reject()
+
+
+@st.composite
+def _as_sent(draw: st.DrawFn, strategy: SearchStrategy[Any]) -> Any:
+    # Of `strategy.map(_sent)` Hypothesis would print `_sent(…)`.
+    return _sent(draw(strategy))
 
 
 def _sent(value: Any) -> Any:
-    """Return what a publisher puts into the message: a pydantic model as plain data."""
+    """Return what a publisher puts into the message: a pydantic model as plain data, under the names it is read by."""
     if callable(getattr(value, "model_dump", None)):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, dict):
         return {key: _sent(each) for key, each in value.items()}
     return type(value)(map(_sent, value)) if type(value) in {list, tuple, set, frozenset} else value

@@ -1,6 +1,8 @@
 """What the strategies generate, how it shrinks and prints."""
 
 from datetime import date
+from decimal import Decimal
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -23,6 +25,26 @@ class Order(pydantic.BaseModel):
 
     number: Annotated[int, pydantic.Field(gt=2)]
     day: date
+
+
+class Payment(pydantic.BaseModel):
+    """One with an alias, a validator, and a limit that not every number can be compared with."""
+
+    number: int = pydantic.Field(alias="paymentNumber", gt=0, lt=100)
+    amount: Decimal = pydantic.Field(gt=0)
+
+    @pydantic.field_validator("number")
+    @classmethod
+    def _even(cls, number):
+        if number % 2:
+            raise ValueError(f"{number} is odd")
+        return number
+
+
+class Kind(Enum):
+    """What prints otherwise than as a call."""
+
+    SMALL = 1
 
 
 class Declined(Exception):
@@ -156,11 +178,59 @@ def test_a_model_is_sent_as_plain_data(shop):
         assert jobs.run(charge, *args).result == 3
 
 
+def test_a_model_is_sent_under_the_names_it_is_read_by(shop):
+    """Aliases too; what its validators refuse is drawn again, and what cannot be compared with its limits."""
+
+    @shop.task(shared=False, pydantic=True)
+    def pay(payment: Payment) -> int:
+        return payment.number
+
+    drawn = []
+
+    @FIXED
+    @given(args_for(pay))
+    def example(args):
+        drawn.append(args[0])
+
+    example()
+    assert {each["paymentNumber"] % 2 for each in drawn} == {0}
+    with in_process_worker(shop) as jobs:
+        assert jobs.run(pay, drawn[0]).result == drawn[0]["paymentNumber"]
+
+
+def test_an_argument_prints_as_itself(shop):
+    """Not as what makes it plain."""
+
+    @shop.task(shared=False)
+    def charge(kind: Kind):
+        return kind
+
+    @FIXED
+    @given(args=args_for(charge))
+    def example(args):
+        raise LookupError
+
+    with pytest.raises(LookupError) as error:
+        example()
+    assert "_sent" not in "\n".join(error.value.__notes__)
+
+
+def test_what_a_given_strategy_raises_is_told(shop):
+    """It is an error like any other."""
+
+    @shop.task(shared=False)
+    def charge(order: int):
+        return order
+
+    with pytest.raises(ValueError, match="invalid literal"):
+        find(args_for(charge, order=st.just("x").map(int)), bool, settings=FIXED)
+
+
 def test_anything_with_a_model_dump_is_sent_as_plain_data(shop):
     """A model inside a list too, whoever made its class."""
 
     class Order:
-        def model_dump(self, mode):
+        def model_dump(self, mode, by_alias):
             return {"mode": mode}
 
     @shop.task(shared=False)
