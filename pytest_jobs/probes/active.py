@@ -1,12 +1,14 @@
 """The probes that need no word from the test: one for every library that is loaded."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pytest_jobs.probes.base import Probe, Recorder
+from pytest_jobs.world import Unreadable
 
 __all__ = ["Active"]
 
@@ -79,7 +81,12 @@ class Active:
 
     def _add(self, key: tuple[str, str], make: Callable[..., Probe]) -> None:
         probe = make(*self._given.get(key[0], ()))
-        probe.install(self._recorder)
+        try:
+            probe.install(self._recorder)
+        except Exception as error:  # noqa: BLE001 - a library that a test has patched beyond recognition
+            with suppress(Exception):
+                probe.remove()
+            probe = Blind(probe.name, error)
         self._made[key] = probe
         if hasattr(probe, "begin"):
             self._begin.append(probe.begin)
@@ -91,6 +98,27 @@ class Active:
         self._begin.clear()
         while self._made:
             self._made.popitem()[1].remove()
+
+
+class Blind:
+    """Stands for a probe that could not be installed, and says so."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.name = name
+        self._why = Unreadable(name, f"its library cannot be looked at: {error!r}")
+
+    def install(self, recorder: Recorder) -> None:
+        """Look at nothing."""
+
+    def remove(self) -> None:
+        """Leave everything as it is."""
+
+    def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
+        """Return nothing, and why."""
+        return {}, (self._why,)
+
+    def forget(self) -> None:
+        """Close nothing."""
 
 
 def _nothing(*_: Any) -> None:

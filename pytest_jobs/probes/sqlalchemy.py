@@ -6,8 +6,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.pool import Pool
+from sqlalchemy import event
+from sqlalchemy.engine.base import Connection, Engine  # where no stand-in of a test is
+from sqlalchemy.pool.base import Pool
 
 from pytest_jobs.probes.base import NO_ROW_LOCKS, SINGLE, Recorder
 from pytest_jobs.probes.sqlalchemy_databases import Databases

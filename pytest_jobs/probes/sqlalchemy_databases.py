@@ -5,7 +5,7 @@ from os.path import isfile
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy.engine.base import Connection, Engine
 
 from pytest_jobs.probes.naming import Names
 from pytest_jobs.probes.sqlalchemy_state import Database, outer_connection

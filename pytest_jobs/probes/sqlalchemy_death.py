@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from sqlalchemy import Connection
+from sqlalchemy.engine.base import Connection
 from sqlalchemy.orm import session as sessions
-from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool.base import Pool
+from sqlalchemy.pool.impl import SingletonThreadPool, StaticPool
 from sqlalchemy.util import greenlet_spawn
 
 from pytest_jobs.probes.hurry import Patience

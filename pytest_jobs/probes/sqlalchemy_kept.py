@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm.session import Session
 
 from pytest_jobs.probes.kept_rows import Access, Enter, KeptRows, file_access, hurried, transaction
 from pytest_jobs.probes.sqlalchemy_death import all_sessions

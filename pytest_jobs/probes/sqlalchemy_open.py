@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.base import Connection, Engine
+from sqlalchemy.engine.interfaces import Dialect
 
 from pytest_jobs.probes.base import NO_ROW_LOCKS, OF_THE_TEST, SINGLE, Held
 from pytest_jobs.probes.sqlalchemy_death import single

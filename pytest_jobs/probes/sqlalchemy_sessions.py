@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection
+from sqlalchemy.engine.base import Connection
 from sqlalchemy.util import ScopedRegistry, ThreadLocalRegistry
 
 from pytest_jobs.probes.base import Patches, Recorder

@@ -5,9 +5,10 @@ from contextlib import closing, contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import inspect
+from sqlalchemy.engine.base import Connection, Engine
 from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.pool import NullPool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool.impl import NullPool, SingletonThreadPool, StaticPool
 from sqlalchemy.util import greenlet_spawn
 
 from pytest_jobs.probes.catalogs import CATALOGS, Query, Table

@@ -12,12 +12,20 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from redis import ConnectionPool
 
+from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.celery_channel import Hooked, Hooks, dumps, loads, tag_of
 from pytest_jobs.queues.celery_memory import MemoryChannel
 from pytest_jobs.queues.celery_servers import Client, MemoryServer, RedisServer, Server
 
 __all__ = ["transport_class"]
 __tracebackhide__ = True
+
+POLLED = 1.0  # seconds of virtual time
+FOR_EVER = 3600.0
+NOBODY = (
+    "a queue was waited on for an hour without a timeout, and nobody in this process can fill it any more; "
+    "pass one, as in SimpleQueue.get(timeout=5)"
+)
 
 
 class RedisChannel(Hooked, kombu_redis.Channel):
@@ -130,6 +138,15 @@ class _MemoryTransport(virtual.Transport):
     def driver_version(self) -> str:
         return "N/A"
 
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        """Hand out the next message, as kombu does; do not wait for ever."""
+        try:
+            super().drain_events(connection, timeout=FOR_EVER if timeout is None else timeout)
+        except TimeoutError as error:
+            if timeout is None:
+                raise UsageError(NOBODY) from error
+            raise
+
 
 class _RedisTransport(kombu_redis.Transport):
     server: RedisServer
@@ -146,7 +163,9 @@ class _RedisTransport(kombu_redis.Transport):
             waited = time.monotonic() - began
             if timeout is not None and waited >= timeout:
                 raise TimeoutError
-            time.sleep(1.0 if timeout is None else min(1.0, timeout - waited))
+            if waited >= FOR_EVER:
+                raise UsageError(NOBODY)
+            time.sleep(POLLED if timeout is None else min(POLLED, timeout - waited))
 
     def _drained(self, channel: Any) -> bool:
         with suppress(Empty):

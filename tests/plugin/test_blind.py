@@ -136,6 +136,28 @@ def test_pay(jobs, database, pay):
     assert "in test_pay, dbapi was not compared: it raised KeyError('payments')" in warned
 
 
+def test_a_library_that_cannot_be_looked_at(told):
+    """A test has put a stand-in where the library itself needs its class: only that library is not compared."""
+    counts, failure, _, text = told("""
+from unittest.mock import Mock
+import sqlalchemy.engine
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    monkeypatch.setattr("sqlalchemy.engine.Engine", Mock())
+
+@pytest.mark.idempotent
+def test_pay(jobs, database, pay):
+    jobs.run(pay, 7)
+""")
+    assert counts == {"failed": 1}, text
+    assert failure.startswith("pay is not idempotent at twice: "), failure
+    assert (
+        "in test_pay, sqlalchemy was not compared: its library cannot be looked at: "
+        "TypeError('issubclass() arg 2 must be a class, a tuple of classes, or a union')"
+    ) in text
+
+
 def test_an_explicit_check_tells_too(told):
     """`jobs.check_idempotent` warns of what it could not compare."""
     counts, failure, warned, text = told("""

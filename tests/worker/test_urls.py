@@ -91,4 +91,6 @@ def test_simple_queues(url):
         assert jobs.clock.elapsed.total_seconds() == 5
         with pytest.raises(Empty):
             queue.get_nowait()
+        with pytest.raises(UsageError, match=r"for an hour without a timeout, and nobody .*; pass one, as in SimpleQueue.get\(timeout=5\)$"):
+            queue.get()
         queue.close()
