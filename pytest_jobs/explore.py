@@ -106,6 +106,11 @@ def _fails(undisturbed: World, one: Run) -> bool:
     )
 
 
+def _without(own: World, subjects: frozenset[str]) -> World:
+    """Leave out what the item's own run was only asked for, because of runs other than the one that it is compared with."""
+    return replace(own, state={name: value for name, value in own.state.items() if name not in subjects})
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What there is to say about an explored test.
@@ -144,8 +149,7 @@ def judge(
     assert found.first is not None
     assert found.first.world is not None
     asked = found.subjects.difference(found.first.world.state)
-    alike = replace(own, state={name: value for name, value in own.state.items() if name not in asked})
-    twin = compare(found.first.world, alike, ignore)
+    twin = compare(found.first.world, _without(own, asked), ignore)
     matched, unreadable = twin.matched, dict.fromkeys(twin.unreadable)
     if twin.findings:
         return Judgement(render.irreproducible(name, twin), ())
@@ -154,7 +158,7 @@ def judge(
         findings: tuple[Finding, ...] = ()
         ignored: tuple[str, ...] = ()
         if run.world is not None and (run.outcome == "passed" or _complete(own, run.world)):
-            compared = compare(own, run.world, ignore)
+            compared = compare(_without(own, asked.difference(run.world.state)), run.world, ignore)
             matched |= compared.matched
             unreadable.update(dict.fromkeys(compared.unreadable))
             findings, ignored = compared.findings, compared.ignored

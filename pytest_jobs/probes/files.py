@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,10 +22,12 @@ from pytest_jobs.world import EVERYTHING, Unreadable
 
 __all__ = ["FilesProbe", "available"]
 
-CREATES = os.O_CREAT | os.O_TRUNC
+WRITES = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_RDWR
 MOST = 10_000
 ORDERLY = (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
-ONE_PATH = MappingProxyType({"remove": "remove", "unlink": "remove", "mkdir": "mkdir", "rmdir": "remove"})
+ONE_PATH = MappingProxyType({"remove": "remove", "unlink": "remove", "mkdir": "mkdir", "rmdir": "remove", "truncate": "write"})
+# Modules that keep the built-in function under a name of their own.
+KEPT = (("tarfile", "bltn_open"), ("bz2", "_builtin_open"))
 TWO_PATHS = MappingProxyType({"rename": "rename", "replace": "rename", "link": "link", "symlink": "link"})
 
 
@@ -47,6 +50,7 @@ class FilesProbe:
         self._patches = Patches()
         self._recorder = Recorder()
         self._existed: dict[str, bool] = {}
+        self._random: dict[str, int] = {}
         self._open: WeakSet[Any] = WeakSet()
         for root in roots:
             self.add(root)
@@ -69,14 +73,19 @@ class FilesProbe:
         """Hook the functions that everything else opens, moves and removes files with."""
         self._recorder = recorder
         self._existed.clear()
+        self._random.clear()
         opens = self._opening(io.open)
         self._patches.replace(io, "open", lambda _: opens)
         self._patches.replace(builtins, "open", lambda _: opens)
+        for library, name in KEPT:
+            if library in sys.modules:
+                self._patches.replace(sys.modules[library], name, lambda _: opens)
         self._patches.replace(os, "open", self._low_opening)
         for name, verb in ONE_PATH.items():
             self._patches.replace(os, name, functools.partial(self._changing, verb, 1))
         for name, verb in TWO_PATHS.items():
             self._patches.replace(os, name, functools.partial(self._changing, verb, 2))
+        self._patches.replace(getattr(tempfile, "_RandomNameSequence", None), "__next__", self._naming)
         self._patches.replace(shutil, "rmtree", functools.partial(self._changing, "remove", 1))
 
     def refresh(self) -> None:
@@ -87,7 +96,7 @@ class FilesProbe:
         self._patches.undo()
 
     def read(self, wanted: frozenset[str]) -> tuple[Mapping[str, Any], tuple[Unreadable, ...]]:
-        """Return the content of each file touched; `DELETED` for one that was there before and is gone."""
+        """Return the content of each file touched, temporary ones excepted; `DELETED` for one that was there before and is gone."""
         touched = dict(self._existed)
         for root in self._roots if wanted else ():
             if wanted >= EVERYTHING:
@@ -98,7 +107,7 @@ class FilesProbe:
         unreadable: list[Unreadable] = []
         with self._recorder.paused():
             for path, existed in _with_files_below(touched).items():
-                if self._root(path) in self._named:
+                if self._root(path) in self._named or any(name in path for name in self._random):
                     continue
                 try:
                     found = content(Path(path))
@@ -123,6 +132,15 @@ class FilesProbe:
         self._open.clear()
 
     # Hooks
+
+    def _naming(self, original: Any) -> Any:
+        def following(sequence: Any) -> str:
+            name = str(original(sequence))
+            if self._recorder.sink is not None:
+                self._random[name] = len(self._random) + 1
+            return name
+
+        return following
 
     def _opening(self, original: Any) -> Any:
         @functools.wraps(original)
@@ -152,7 +170,7 @@ class FilesProbe:
     def _low_opening(self, original: Any) -> Any:
         @functools.wraps(original)
         def open(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
-            if self._recorder.sink is None or not flags & CREATES or kwargs.get("dir_fd") is not None:
+            if self._recorder.sink is None or not flags & WRITES or kwargs.get("dir_fd") is not None:
                 return original(path, flags, *args, **kwargs)  # type: ignore[no-any-return]
             place = self._inside(path)
             if place is None:
@@ -195,7 +213,10 @@ class FilesProbe:
 
     def _subject(self, path: str) -> str:
         root = self._root(path)
-        return f"file:{os.path.relpath(path, root)}" if path != root else f"file:{os.path.basename(path)}"
+        name = os.path.relpath(path, root) if path != root else os.path.basename(path)
+        for random, number in self._random.items():
+            name = name.replace(random, f"-{number}")
+        return f"file:{name}"
 
     def _root(self, path: str) -> str:
         return next(root for root in self._roots if path.startswith(root + os.sep) or path == root)

@@ -204,27 +204,44 @@ def _aiohttp(patches: Patches, seen: Requests) -> None:
 def _http_client(patches: Patches, seen: Requests) -> None:
     client = sys.modules["http.client"]
 
+    def sending(connection: Any, method: str, url: str, headers: Any, body: Any) -> AbstractContextManager[Exchange]:
+        scheme = "https" if getattr(connection, "default_port", 80) == 443 else "http"
+        host = getattr(connection, "_tunnel_host", None) or connection.host
+        port = connection._tunnel_port if getattr(connection, "_tunnel_host", None) else connection.port
+        whole = url if "://" in url else _whole(scheme, host, port, url)
+        return seen.sending(method, whole, headers, body, lambda: ConnectionResetError(104, RESET))
+
     def make(original: Any) -> Any:
         def request(self: Any, method: str, url: str, body: Any = None, headers: Any = (), **kwargs: Any) -> Any:
             headers = headers or {}
             if not seen.active:
                 return original(self, method, url, body, headers, **kwargs)
-            scheme = "https" if getattr(self, "default_port", 80) == 443 else "http"
-            host = getattr(self, "_tunnel_host", None) or self.host
-            port = self._tunnel_port if getattr(self, "_tunnel_host", None) else self.port
-            whole = url if "://" in url else _whole(scheme, host, port, url)
-
-            def error() -> BaseException:
-                return ConnectionResetError(104, RESET)
-
-            with seen.sending(method, whole, headers, body, error):
+            with sending(self, method, url, headers, body):
                 answer = original(self, method, url, body, headers, **kwargs)
                 _await_reply(getattr(self, "sock", None))
             return answer
 
         return request
 
+    def make_by_hand(original: Any) -> Any:
+        """Follow `putrequest`, `putheader` and `endheaders`, as `xmlrpc.client` calls them; not a body that comes later."""
+
+        def endheaders(self: Any, message_body: Any = None, **kwargs: Any) -> Any:
+            lines = [line.decode("latin-1") for line in getattr(self, "_buffer", ())] if seen.active else []
+            if len(first := lines[0].split(" ") if lines else []) < 2:
+                return original(self, message_body, **kwargs)
+            headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
+            if message_body is None and {name.lower() for name, _ in headers} & {"content-length", "transfer-encoding"}:
+                return original(self, message_body, **kwargs)
+            with sending(self, first[0], first[1], headers, message_body):
+                answer = original(self, message_body, **kwargs)
+                _await_reply(getattr(self, "sock", None))
+            return answer
+
+        return endheaders
+
     patches.replace(client.HTTPConnection, "request", make)
+    patches.replace(client.HTTPConnection, "endheaders", make_by_hand)
 
 
 def _whole(scheme: str, host: str, port: int | None, path: str) -> str:

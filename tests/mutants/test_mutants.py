@@ -132,7 +132,7 @@ TRANSIENT = f'jobs.fail("shop.gateway.charge", ConnectionError("down"), times=1)
 PAIRS = {
     "twice": Pair('"twice"', "charge is not idempotent at twice: orders.charged 1 -> 2", sql(ADD), sql(SET)),
     "a table that only the second one writes": Pair(
-        '"twice"', "charge is not idempotent at twice: orders.charged 0 -> 1", AGAIN.format(charged="charged + 1"), AGAIN.format(charged="charged"),
+        '"twice", "crash"', "charge is not idempotent at twice: orders.charged 0 -> 1", AGAIN.format(charged="charged + 1"), AGAIN.format(charged="charged"),
     ),
     "a table that only the second one writes, checked": Pair(
         "", "charge is not idempotent at twice: orders.charged 0 -> 1", AGAIN.format(charged="charged + 1"), AGAIN.format(charged="charged"),

@@ -1,8 +1,10 @@
 import builtins
+import bz2
 import gc
 import io
 import os
 import shutil
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -186,6 +188,42 @@ def test_a_file_written_through_a_temporary_one(probe, recorder, root):
     os.replace(stream.name, root / "a.txt")
     assert sink.labels[-1].endswith("-> a.txt")
     assert probe.read(frozenset())[0] == {"file:a.txt": "7 cents"}
+
+
+def test_a_temporary_file_that_a_kill_leaves_behind(probe, recorder, root):
+    """Whoever writes a file at once, by renaming another, is not blamed for that one."""
+    recorder.sink = sink = Sink()
+    with tempfile.NamedTemporaryFile("w", dir=root, suffix=".csv", delete=False) as stream:
+        stream.write("7 cents")
+    (Path(tempfile.mkdtemp(dir=root)) / "a.txt").write_text("a")
+    assert [effect.target for effect in sink.effects] == ["file:tmp-1.csv", "file:tmp-2", "file:tmp-2/a.txt"]
+    assert probe.read(frozenset()) == ({}, ())
+
+
+def with_tar(path):
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("b"))
+
+
+def with_bz2(path):
+    with bz2.open(path, "wt") as stream:
+        stream.write("b")
+
+
+def with_append(path):
+    number = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.write(number, b"b")
+    os.close(number)
+
+
+@pytest.mark.parametrize("way", [with_tar, with_bz2, with_append, lambda path: os.truncate(path, 0)], ids=["tar", "bz2", "append", "truncate"])
+def test_less_common_ways_to_write(way, probe, recorder, root):
+    """They are one effect too."""
+    (root / "a.txt").write_text("a")
+    recorder.sink = sink = Sink()
+    way(root / "a.txt")
+    assert sink.labels == ["write a.txt"]
+    assert probe.read(frozenset())[0] != {"file:a.txt": "a"}
 
 
 @pytest.mark.parametrize("act", [lambda path: os.remove(path), lambda path: os.rename(path, f"{path}.old")], ids="rm")

@@ -133,6 +133,18 @@ def send_aiohttp(url):
     return asyncio.run(send())
 
 
+def send_by_hand(url):
+    address, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(address)
+    try:
+        connection.putrequest("POST", f"/{path}")
+        connection.putheader("Content-Length", "1")
+        connection.endheaders(b"7")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def send_requests_prepared(url):
     with requests.Session() as session:
         return session.send(requests.Request("POST", url, data=b"7").prepare()).status_code
@@ -147,6 +159,7 @@ CLIENTS = {
     "urllib3-pool": (send_pool, urllib3.exceptions.ProtocolError),
     "aiohttp": (send_aiohttp, aiohttp.ClientConnectionError),
     "http.client": (send_http_client, ConnectionResetError),
+    "http.client, by hand": (send_by_hand, ConnectionResetError),
     "urllib": (send_urllib, OSError),
 }
 
