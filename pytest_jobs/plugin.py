@@ -1,5 +1,6 @@
 """pytest's hooks and fixtures: they adapt, and decide nothing."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -278,7 +279,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def _explain(item: pytest.Item, error: BaseException) -> None:
     """Say what a health check of Hypothesis means for the fixture `jobs`."""
-    if type(error).__name__ == "FailedHealthCheck" and "function-scoped fixture 'jobs'" in str(error):
+    # "fixgure" in some Hypotheses.
+    if type(error).__name__ == "FailedHealthCheck" and re.search("function-scoped fix[a-z]+ 'jobs'", str(error)):
         from pytest_jobs.render_checks import shared_fixture
 
         error.add_note(shared_fixture(_marked(item) is not None))

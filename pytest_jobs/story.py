@@ -36,6 +36,9 @@ class Call:
     def __repr__(self) -> str:
         return called(self.task.name.rpartition(".")[2], self.args, self.kwargs)
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:  # Hypothesis would print the fields of a dataclass.
+        printer.text(repr(self))
+
 
 class Published:
     """One job of a story.
@@ -218,8 +221,7 @@ class Story:
             return
         revoked = {job for job in self._jobs if not job.job.attempts and job.job.state == "revoked"}
         now = self._world(frozenset(), frozenset(gave_up))
-        told, patterns = lines(session.worker), tuple(session.ignore)
-        left = block.leave()
+        told, patterns, left = lines(session.worker), tuple(session.ignore), block.leave()
         compared, now = self._compared(now, patterns, revoked)
         if not compared.findings:
             return
