@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -16,6 +16,7 @@ __all__ = ["Opaque", "Tokens", "plain_fields", "safe_repr", "uuids_in"]
 
 DEEPEST = 60
 WORTH_A_LOOK = re.compile(r"\d{4}-\d\d-|\d \w{3} \d{4} \d\d:|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-|[0-9a-fA-F]{9}")
+TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3])(?::[0-5]\d){2}(?:\.\d{1,6})?")
 UUID_TEXT = re.compile(NAME)
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -97,6 +98,8 @@ class Tokens:
             return ("naive" if value.utcoffset() is None else "aware", epoch_micros(value)[0])
         if isinstance(value, date):
             return ("day of the run",) if self.instants.has_day(value) else ("day", value.toordinal())
+        if isinstance(value, time):
+            return ("hour of the run",) if self.instants.has_time(value) else ("time", value.isoformat())
         if isinstance(value, UUID):
             return ("uuid", self.label(value.hex))
         if id(value) in self._open or len(self._open) > DEEPEST:
@@ -139,6 +142,8 @@ class Tokens:
             return text
         token = self._texts.get(text)
         if token is None:
+            if TIME_OF_DAY.fullmatch(text) and self.instants.has_time(time.fromisoformat(text)):
+                return ("hour of the run",)
             token = self._texts[text] = self._pieces(text) if WORTH_A_LOOK.search(text) else text
         return token
 

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import date, datetime
+from datetime import time as time_of_day
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from math import ceil, floor
@@ -12,6 +13,7 @@ __all__ = ["NAME", "SPECIAL", "Instants", "epoch_micros", "read_moment"]
 
 EARLIEST = 10**8
 MICRO = 1_000_000
+DAY = 86_400 * MICRO
 UNIX_DAY = date(1970, 1, 1).toordinal()
 NAME = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?<![0-9a-zA-Z])[0-9a-fA-F]{32}(?![0-9a-zA-Z])"
 ISO = (
@@ -39,8 +41,8 @@ class Instants:
         self.millis = frozenset(each // 1000 for each in micros)
         self.seconds = frozenset(each // MICRO for each in micros) | {round(each / MICRO) for each in micros}
         self.minutes = frozenset(each // (60 * MICRO) for each in micros)
-        local = {_local_day(each // MICRO) for each in micros}
-        self.days = frozenset(each // (86_400 * MICRO) for each in micros) | local
+        self._offsets = frozenset({0, *(_offset(each // MICRO) * MICRO for each in micros)})
+        self.days = frozenset((each + offset) // DAY for each in micros for offset in self._offsets)
 
     def has_micros(self, micros: int, resolution: int = 1) -> bool:
         """Tell whether this is one of the moments, or one cut to the resolution that it is written in."""
@@ -59,6 +61,14 @@ class Instants:
     def has_day(self, value: date) -> bool:
         """Tell whether one of the moments lies on this day."""
         return value.toordinal() - UNIX_DAY in self.days
+
+    def has_time(self, value: time_of_day) -> bool:
+        """Tell whether this is the time of day, UTC or local, of one of the moments."""
+        micros = ((value.hour * 60 + value.minute) * 60 + value.second) * MICRO + value.microsecond
+        places = {(micros - offset) % DAY for offset in self._offsets}
+        known = {each % DAY for each in self.micros} | {each * MICRO % DAY for each in self.seconds}
+        spans = [(first % DAY, last - first) for first, last in self.spans]
+        return bool(places & known) or any((place - first) % DAY <= length for place in places for first, length in spans)
 
     def has_number(self, value: float | Decimal) -> bool:
         """Tell whether a number is one of the moments in seconds, milli-, micro- or nanoseconds since the epoch."""
@@ -84,13 +94,12 @@ class Instants:
         return any(self.has_micros(micros, coarse) for micros in epoch_micros(moment))
 
 
-def _local_day(seconds: int) -> int:
+def _offset(seconds: int) -> int:
     # mktime is the one local conversion that freezegun leaves alone: https://github.com/spulec/freezegun
     try:
-        offset = seconds - round(time.mktime((1970, 1, 1, 0, 0, seconds, -1, -1, -1)))
+        return seconds - round(time.mktime((1970, 1, 1, 0, 0, seconds, -1, -1, -1)))
     except (OverflowError, ValueError):
-        offset = 0
-    return (seconds + offset) // 86_400
+        return 0
 
 
 def read_moment(match: re.Match[str]) -> datetime | None:

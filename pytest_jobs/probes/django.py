@@ -121,7 +121,7 @@ class DjangoProbe:
 
     def _leave(self) -> None:
         if self._orm is not None:
-            self._orm.leave()
+            sys.modules["django.db"].connections.close_all()
 
     def _blocks(self) -> Sequence[Mapping[str, None]]:
         return self._orm.blocks.open() if self._orm is not None else ()

@@ -13,8 +13,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pytest_jobs.probes.base import Patches, Recorder
 
-__all__ = ["Blocks", "Hooks", "autocommitting", "of_the_test", "own_blocks", "raw", "suspended", "unavailable", "unwind"]
+__all__ = ["OURS", "Blocks", "Hooks", "autocommitting", "guarded", "of_the_test", "own_blocks", "raw", "suspended", "unavailable", "unwind"]
 
+ABORTING = frozenset({"postgresql"})
+OURS = "jobs_"
 UNAVAILABLE: Mapping[str, tuple[Any, ...]] = MappingProxyType({
     "sqlite": ("database is locked",),
     "mysql": (1205, "Lock wait timeout exceeded; try restarting transaction"),
@@ -192,6 +194,22 @@ def unwind(db: Any, depth: int, *, close: bool = True) -> None:
     if sid is not None:
         raw(db, db.ops.savepoint_rollback_sql(sid))
         raw(db, db.ops.savepoint_commit_sql(sid))
+
+
+@contextmanager
+def guarded(db: Any) -> Iterator[None]:
+    """Keep a failing statement from aborting the test's transaction, on databases where it would."""
+    if db.vendor not in ABORTING or not autocommitting(db):
+        yield
+        return
+    raw(db, f"SAVEPOINT {OURS}statement")
+    try:
+        yield
+    except BaseException:
+        raw(db, f"ROLLBACK TO SAVEPOINT {OURS}statement")
+        raw(db, f"RELEASE SAVEPOINT {OURS}statement")
+        raise
+    raw(db, f"RELEASE SAVEPOINT {OURS}statement")
 
 
 def unavailable(db: Any) -> BaseException:

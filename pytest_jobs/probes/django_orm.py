@@ -6,16 +6,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 
 from pytest_jobs.probes.base import NO_ROW_LOCKS, OF_THE_TEST, SINGLE, Held, Patches, Recorder
 from pytest_jobs.probes.django_commits import (
+    OURS,
     Blocks,
     Hooks,
     autocommitting,
+    guarded,
     of_the_test,
     own_blocks,
     raw,
@@ -28,8 +30,6 @@ from pytest_jobs.records import Effect
 
 __all__ = ["OURS", "Orm", "subject"]
 
-ABORTING = frozenset({"postgresql"})
-OURS = "jobs_"
 
 
 def subject(alias: str, table: str) -> str:
@@ -55,6 +55,7 @@ class Orm:
         self._over: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
         self._ending: WeakSet[Any] = WeakSet()
         self._locking: WeakSet[Any] = WeakSet()
+        self._stepping: WeakSet[Any] = WeakSet()  # through rows that SQLite makes one by one
         self._lockless: WeakSet[Any] = WeakSet()  # with row locks that the database does not know
         self._of_the_test: set[str] = set()
         self._savepoints = 0
@@ -84,7 +85,7 @@ class Orm:
         """Yield the connections on which a job holds a transaction open in which it wrote, or locks."""
         # Nobody else can use a connection in the middle of its commit.
         ending = [db for db in self._ending if not self._alone(db)]
-        for db in dict.fromkeys([*self._dirty, *(db for db in self._locking if own_blocks(db)), *ending]):
+        for db in dict.fromkeys([*self._dirty, *(db for db in self._locking if own_blocks(db)), *ending, *self._stepping]):
             yield Held(db, self._alone(db))
 
     def _alone(self, db: Any) -> str:
@@ -94,10 +95,6 @@ class Orm:
         if db in self._lockless and own_blocks(db):
             return NO_ROW_LOCKS
         return OF_THE_TEST if db.alias in self._of_the_test else ""
-
-    def leave(self) -> None:
-        """Close what the calling thread has of its own."""
-        connections.close_all()
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -146,8 +143,14 @@ class Orm:
                 self.blocks.wrote(db, named_tables)
             named, detail = subject(db.alias, writes[-1].table), shortened(params, str(sql))
             effect = Effect("sql", named, writes[-1].label(writes[-1].table), safe=True, detail=detail, pending=pending)
-            with db.wrap_database_errors, self._recorder.doing(effect, lambda: unavailable(db)), _statement(db):
-                return original(cursor, sql, params, *rest)
+            try:
+                with db.wrap_database_errors, self._recorder.doing(effect, lambda: unavailable(db)), guarded(db):
+                    answer = original(cursor, sql, params, *rest)
+                    if db.vendor == "sqlite" and cursor.description:
+                        self._stepping.add(db)
+                    return answer
+            finally:
+                self._stepping.discard(db)
 
         return _execute
 
@@ -270,7 +273,12 @@ class Orm:
             if outermost and db.savepoint_ids and db.savepoint_ids[-1] is None and not db.needs_rollback:
                 self._savepoints += 1
                 sid = f"{OURS}{self._savepoints}"
-                raw(db, db.ops.savepoint_create_sql(sid))
+                try:
+                    raw(db, db.ops.savepoint_create_sql(sid))
+                except BaseException:
+                    db.atomic_blocks.pop()
+                    db.savepoint_ids.pop()
+                    raise
                 db.savepoint_ids[-1] = sid
             return None
 
@@ -286,19 +294,3 @@ class Orm:
                     yield
 
         return mark_for_rollback_on_error
-
-
-@contextmanager
-def _statement(db: Any) -> Iterator[None]:
-    """Keep a failing statement from aborting the test's transaction, on databases where it would."""
-    if db.vendor not in ABORTING or not autocommitting(db):
-        yield
-        return
-    raw(db, f"SAVEPOINT {OURS}statement")
-    try:
-        yield
-    except BaseException:
-        raw(db, f"ROLLBACK TO SAVEPOINT {OURS}statement")
-        raw(db, f"RELEASE SAVEPOINT {OURS}statement")
-        raise
-    raw(db, f"RELEASE SAVEPOINT {OURS}statement")

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import TestCase
 from django_inside import Killed, Order, Sink
 
@@ -222,3 +222,32 @@ def test_no_other_job_beside_a_lock(any_db, probe, recorder):
         Order.objects.select_for_update().get(cents=1)
         assert recorder.holding
     assert not recorder.holding
+
+
+def test_no_other_job_in_the_middle_of_a_statement(any_db, probe, recorder):
+    """SQLite makes the rows of RETURNING one by one, and opens no savepoint meanwhile."""
+    asked = []
+
+    class Asking(Sink):
+        def after(self, effect, error):
+            super().after(effect, error)
+            asked.append(recorder.holding)
+
+    recorder.sink = Asking()
+    Order.objects.create(cents=1)
+    assert asked == [True]
+    assert not recorder.holding
+
+
+def test_a_block_that_cannot_begin(db, probe, recorder, monkeypatch):
+    """It leaves nothing open: the next one begins where it would have."""
+    blocks = list(connection.atomic_blocks)
+    recorder.sink = Sink()
+    with monkeypatch.context() as patched:
+        patched.setattr(connection.ops, "savepoint_create_sql", lambda sid: "SAVEPOINT of nothing at all")
+        with pytest.raises(Exception, match="syntax"), transaction.atomic(savepoint=False):
+            pass
+    assert connection.atomic_blocks == blocks
+    with transaction.atomic():
+        Order.objects.create(cents=1)
+    assert found() == [1]

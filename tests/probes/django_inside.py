@@ -289,7 +289,7 @@ def test_forget_leaves_the_tests_own_block(db, probe, recorder):
 def test_a_real_error_outside_a_block(vendor, any_db, probe, recorder, monkeypatch):
     """A task that catches an IntegrityError can go on, as it can in production."""
     if vendor == "postgresql":
-        monkeypatch.setattr("pytest_jobs.probes.django_orm.ABORTING", {"sqlite"})
+        monkeypatch.setattr("pytest_jobs.probes.django_commits.ABORTING", {"sqlite"})
     in_autocommit()
     recorder.sink = sink = Sink()
     with pytest.raises(IntegrityError):

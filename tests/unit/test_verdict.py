@@ -4,7 +4,7 @@ import random
 import uuid
 from collections import namedtuple
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -267,6 +267,8 @@ class TestTimesOfTheRun:
             lambda at: int(at * 1000),
             lambda at: f"locked:{int(at)}",
             lambda at: str(at).encode(),
+            lambda at: datetime.fromtimestamp(at, UTC).time(),
+            lambda at: datetime.fromtimestamp(at).strftime("%H:%M:%S"),
         ],
         ids=[
             "aware",
@@ -285,6 +287,8 @@ class TestTimesOfTheRun:
             "millis",
             "in a key",
             "epoch bytes",
+            "time of day",
+            "time of day as text",
         ],
     )
     def test_every_form_is_known_again(self, form: Any) -> None:
@@ -295,6 +299,8 @@ class TestTimesOfTheRun:
     def test_another_time_is_a_difference(self) -> None:
         """A time that the clock never stood at is compared as any value."""
         once, now = {"it": datetime(2020, 1, 1)}, {"it": datetime(2020, 1, 2)}
+        assert len(judged(once, now, instants=(START, LATER)).findings) == 1
+        once, now = {"it": ["01:00:00", time(1)]}, {"it": ["01:00:01", time(2)]}
         assert len(judged(once, now, instants=(START, LATER)).findings) == 1
 
     def test_a_time_derived_from_the_clock(self) -> None:
