@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
+from inspect import iscoroutinefunction
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -40,31 +41,25 @@ def replaced(item: Any, jobs: "Jobs", marked: "Marked", options: "Options") -> I
     """Let each example of a test be explored, as long as the test runs."""
     handle = generated(item)
     assert handle is not None
-    inner = handle.inner_test
-    examples = Examples(item, jobs, marked, options, inner)
-
-    @wraps(inner)
-    def example(*args: Any, **kwargs: Any) -> None:
-        __tracebackhide__ = True
-        examples.explore(lambda: inner(*args, **kwargs), kwargs)
-
-    handle.inner_test = example
+    examples = Examples(item, jobs, marked, options, handle)
+    examples.begin()
     try:
         yield examples
     finally:
-        handle.inner_test = inner
+        examples.end()
 
 
 class Examples:
     """Owns what is known of the examples of one test."""
 
-    def __init__(self, item: Any, jobs: "Jobs", marked: "Marked", options: "Options", inner: Callable[..., Any]) -> None:
+    def __init__(self, item: Any, jobs: "Jobs", marked: "Marked", options: "Options", handle: Any) -> None:
+        self._handle, self._inner, self._body = handle, handle.inner_test, handle.inner_test
+        self._example: Callable[..., None] | None = None
         self._jobs = jobs
         self._session = jobs._session
         self._name, self._node = item.name, item.nodeid
         self._marked = marked
         self._common = options.ignore
-        self._inner = inner
         self._kinds, self._most = options_for(options, marked)
         asked = item.config.getoption("jobs_schedule")
         self._only = parse(asked) if asked else None
@@ -76,6 +71,24 @@ class Examples:
         self._retries: dict[str, None] = {}
         self._left_out = 0
         self._closed: list[str] = []
+
+    def begin(self) -> None:
+        """Take the place of the test; of a coroutine only when its own plugin has made a plain function of it."""
+        body = self._handle.inner_test
+        if self._example is not None or iscoroutinefunction(body):
+            return
+
+        @wraps(body)
+        def example(*args: Any, **kwargs: Any) -> None:
+            __tracebackhide__ = True
+            self.explore(lambda: body(*args, **kwargs), kwargs)
+
+        self._body, self._handle.inner_test, self._example = body, example, example
+
+    def end(self) -> None:
+        """Give its place back, unless that was done."""
+        if self._handle.inner_test is self._example:
+            self._handle.inner_test = self._body
 
     def explore(self, body: Callable[[], None], given: dict[str, Any]) -> None:
         """Run one example undisturbed and under each schedule, and judge.

@@ -208,6 +208,12 @@ def _examples(item: pytest.Function) -> Iterator[None]:
         yield
 
 
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Explore examples of coroutines too, now that their own plugin has made plain functions of them."""
+    if (examples := _case(pyfuncitem).examples) is not None:
+        examples.begin()
+
+
 def _at_the_test(item: pytest.Function, check: Callable[[pytest.Function], None]) -> None:
     """Let what a check raises point at the test."""
     __tracebackhide__ = True
@@ -278,8 +284,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _explain(item: pytest.Item, error: BaseException) -> None:
-    """Say what a health check of Hypothesis means for the fixture `jobs`."""
-    # "fixgure" in some Hypotheses.
+    """Say what a health check of Hypothesis (some write "fixgure") means for the fixture `jobs`."""
     if type(error).__name__ == "FailedHealthCheck" and re.search("function-scoped fix[a-z]+ 'jobs'", str(error)):
         from pytest_jobs.render_checks import shared_fixture
 

@@ -210,6 +210,44 @@ def test_charge(order):
     result.stdout.fnmatch_lines(["E *assert not [[]4[]]", "E *jobs timeline:", "E *00:00:00  delivery 1  charge(4)  succeeded, acked"])
 
 
+def test_coroutines_are_explored(run):
+    """Through pytest-asyncio and through anyio, which make plain functions of them."""
+    result = run("""
+FEW = settings(max_examples=8, derandomize=True, **UNHURRIED)
+
+@pytest.mark.asyncio
+@pytest.mark.idempotent
+@FEW
+@given(order=st.integers(3, 5))
+async def test_asyncio(order):
+    charge.delay(order)
+
+@pytest.mark.anyio
+@pytest.mark.idempotent
+@FEW
+@given(order=st.integers(3, 5))
+async def test_anyio(order, anyio_backend_name):
+    charge.delay(order)
+
+@pytest.mark.asyncio
+@pytest.mark.idempotent
+@FEW
+@given(order=st.integers(3, 5))
+async def test_once(order):
+    charge_once.delay(order)
+
+@pytest.fixture(params=["asyncio"], scope="module")
+def anyio_backend(request):
+    return request.param
+
+@pytest.fixture(scope="module")
+def anyio_backend_name(anyio_backend):
+    return anyio_backend
+""")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["E *AssertionError: charge is not idempotent at twice: charged 1 -> 2 items", "*order=4,*"] * 2)
+
+
 def test_deadlines_are_about_real_time(run):
     """A slow example misses its deadline though time is frozen; virtual hours and further deliveries do not count."""
     result = run("""
