@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pytest_jobs.probes.arrivals import Arrivals, is_loading
 from pytest_jobs.probes.base import Probe, Recorder
 from pytest_jobs.world import Unreadable
 
@@ -28,6 +29,10 @@ KNOWN = (
 )
 
 
+# What the probes look for besides when they refresh, and the packages around it.
+PARTS = ("requests", "requests_mock.mocker", "httpx", "urllib3", "aiohttp", "boto3.s3.inject", "sqlalchemy", "django", "redis", "botocore")
+
+
 class Active:
     """Owns the probes of one world that were found by what is loaded."""
 
@@ -40,6 +45,7 @@ class Active:
         self._seen = 0
         self._made: dict[tuple[str, str], Probe] = {}
         self._begin: list[Callable[[], None]] = []
+        self._arrivals = Arrivals({library for library, *_ in KNOWN}.union(PARTS), self._arrived)
 
     @property
     def probes(self) -> list[Probe]:
@@ -48,22 +54,34 @@ class Active:
 
     def begin(self) -> None:
         """Get ready for a job that is about to run."""
+        self._arrivals.install()
         self.refresh()
         for begin in self._begin:
             begin()
 
-    def refresh(self) -> None:
-        """Install the probes of libraries that were loaded since the last look."""
-        if len(sys.modules) == self._seen:
+    def refresh(self, done: str = "") -> None:
+        """Install the probes of libraries that were loaded since the last look.
+
+        Args:
+            done: The module that has just been executed, though it is not marked as loaded yet.
+        """
+        if len(sys.modules) == self._seen and not done:
             return
         self._seen = len(sys.modules)
         for library, module, name in KNOWN:
-            if library in sys.modules and (module, name) not in self._made:
+            if library in sys.modules and (module, name) not in self._made and not is_loading(library, done):
                 home = import_module(f"pytest_jobs.probes.{module}")
                 if getattr(home, "available", lambda: True)():
                     self._add((module, name), getattr(home, name))
         if self._roots:
             self._see_files(self._roots)
+
+    def _arrived(self, name: str) -> None:
+        if self._recorder.sink is None or is_loading(name, name):
+            return
+        self.refresh(name)
+        for probe in self._made.values():
+            getattr(probe, "refresh", _nothing)()
 
     def watch(self, source: Any) -> None:
         """Let the probes know what the test named: a mock whose calls can fail, a path below which files are effects."""
@@ -95,6 +113,7 @@ class Active:
 
     def remove(self) -> None:
         """Take every probe out again, last first."""
+        self._arrivals.remove()
         self._begin.clear()
         while self._made:
             self._made.popitem()[1].remove()

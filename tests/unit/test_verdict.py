@@ -604,6 +604,14 @@ def test_a_difference_seen_one_way_is_seen_the_other_way(once: Any, now: Any) ->
     assert all(finding.evidence for finding in there.findings)
 
 
+def test_a_server_of_the_tests_own() -> None:
+    """It listens on another port each time; a port that somebody chose is another server."""
+    once, now = "http://127.0.0.1:43153/a", "http://127.0.0.1:60001/a"
+    assert not judged({"hook": once, f"http:PUT {once}": 1}, {"hook": now, f"http:PUT {now}": 1}).findings
+    for other in ("http://127.0.0.1:60001/b", "http://127.0.0.1:8000/a", "http://shop.example:43154/a"):
+        assert judged({"hook": once}, {"hook": other}).findings
+
+
 def test_what_a_databases_own_clock_writes_is_a_time_of_the_run() -> None:
     """CURRENT_TIMESTAMP follows no virtual clock; a time before or after the runs is a difference as ever."""
     once = World({"at": ["2026-11-26 20:16:01", 1795724161.25, None]}, real=(1795724160.0, 1795724162.0))
