@@ -14,7 +14,7 @@ from pytest_jobs.strands import GLANCE, Gaze, Strand, places_of, shut, stance_of
 if TYPE_CHECKING:
     from pytest_jobs.hosting import Hosting
 
-__all__ = ["Abandoned", "Baton", "Stuck"]
+__all__ = ["SURE", "Abandoned", "Baton", "Stuck"]
 __tracebackhide__ = True
 
 SURE = 20  # looks, after which time passes without a thread that does not come to its next line
@@ -84,8 +84,11 @@ class Baton:
         """When the first of the sleeping threads wakes."""
         return min((each.wakes for each in self._strands if each.wakes is not None and not each.done), default=None)
 
-    def run_ready(self) -> None:
+    def run_ready(self, looks: int = SURE) -> None:
         """Run the threads that do not sleep until all of them do, or have ended.
+
+        Args:
+            looks: How often a thread is looked at that waits for something else.
 
         Raises:
             BaseException: What one of them raised.
@@ -93,7 +96,7 @@ class Baton:
         outer = self._worker.current, self._worker.recorder.sink
         self._watched = True
         try:
-            while (strand := self._ready_one()) is not None:
+            while (strand := self._ready_one(looks)) is not None:
                 self._switch(strand)
         finally:
             self._watched = False
@@ -107,9 +110,9 @@ class Baton:
             if strand.error is not None:
                 raise strand.error
 
-    def _ready_one(self) -> Strand | None:
+    def _ready_one(self, looks: int) -> Strand | None:
         """Return a thread that could run now; wait a little for one that waits for another."""
-        for _ in range(SURE):
+        for _ in range(looks):
             now = self._worker.clock.now
             for strand in self._strands:
                 if strand.waits and not strand.done and (strand.wakes is None or strand.wakes <= now):

@@ -247,11 +247,12 @@ class Execution:
         self.worker.overlap(self)
 
     @property
-    def locking(self) -> bool:
-        """Whether the task's code names a lock in memory that is held now."""
+    def locks(self) -> list[Any]:
+        """The locks in memory that are held now and that the task's code names, or a library's that called it or that it calls."""
         if self.trace is None:
-            return False
-        return bool(held_locks(list(self.trace.frames()), self.worker.source.is_project))
+            return []
+        around = ("pytest_jobs.", "celery.")
+        return held_locks((each for each in self.trace.frames() if not each.f_globals["__name__"].startswith(around)), lambda _: True)
 
     def spawned(self, envelope: Envelope) -> None:
         """A job was published by this one."""

@@ -4,34 +4,37 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from types import FrameType
+from itertools import islice
+from types import FrameType, MappingProxyType
 from typing import Any
 
-__all__ = ["held_locks", "let_go"]
+__all__ = ["held_locks", "is_held", "let_go"]
 
 LOCK: Any = type(threading.Lock())
 RLOCK: Any = type(threading.RLock())
+FEW = 3
 
 
 def held_locks(frames: Iterable[FrameType], is_project: Callable[[str], bool]) -> list[Any]:
     """Return the locks which dying project code can name, and which somebody holds now.
 
-    Nobody can ask a lock who holds it. What is looked at are local and global names of the frames, and attributes of
-    what these name.
+    Nobody can ask a lock who holds it. What is looked at are local and global names of the frames, attributes of
+    what these name, and what stands in their lists and dicts.
     """
     found: dict[int, Any] = {}
     for frame in frames:
         if is_project(frame.f_code.co_filename):
-            for lock in _named(frame):
-                if _held(lock):
-                    found[id(lock)] = lock
+            for value in _named(frame):
+                for lock in _inside(value) if isinstance(value, dict | list | tuple) else (value,):
+                    if is_held(lock):
+                        found[id(lock)] = lock
     return list(found.values())
 
 
 def let_go(locks: Iterable[Any]) -> None:
     """Release locks, as often as they were taken."""
     for lock in locks:
-        while _held(lock):
+        while is_held(lock):
             with suppress(RuntimeError):
                 lock.release()
                 continue
@@ -39,20 +42,33 @@ def let_go(locks: Iterable[Any]) -> None:
 
 
 def _named(frame: FrameType) -> Iterator[Any]:
-    names = frame.f_code.co_names
+    names = frozenset(frame.f_code.co_names)
     values = list(frame.f_locals.values())
     values += [frame.f_globals[name] for name in names if name in frame.f_globals]
     for value in values:
         yield value
-        homes = [getattr(value, "__dict__", {}), *(vars(kind) for kind in type(value).__mro__)]
-        for name in names:
-            yield next((home[name] for home in homes if name in home), None)
+        for home in (getattr(value, "__dict__", None), *map(vars, type(value).__mro__)):
+            if isinstance(home, dict | MappingProxyType):
+                yield from (home[name] for name in names & home.keys())
 
 
-def _held(value: Any) -> bool:
-    if isinstance(value, threading.Condition):
-        value = getattr(value, "_lock", None)
-    if isinstance(value, RLOCK):
+def _inside(value: Any) -> Iterable[Any]:
+    """Return what a container holds, where it is one of locks as far as its first parts tell."""
+    with suppress(Exception):  # of a class of the project's own
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if any(isinstance(part, LOCK | RLOCK) for part in islice(parts, FEW)):
+            return list(parts)
+    return ()
+
+
+def is_held(value: Any) -> bool:
+    """Tell whether something is a lock in memory, and held: a reentrant one by the calling thread."""
+    kind = type(value)
+    if kind is LOCK:
+        return bool(value.locked())
+    if kind is RLOCK:
         return bool(value._is_owned())
+    if isinstance(value, threading.Condition):
+        return is_held(getattr(value, "_lock", None))
     waiting = getattr(sys.modules.get("asyncio"), "Lock", LOCK)
-    return isinstance(value, LOCK | waiting) and bool(value.locked())
+    return isinstance(value, waiting) and bool(value.locked())

@@ -144,7 +144,7 @@ class Hosting:
 
     def apart(self, execution: Execution) -> bool:
         """Whether a second delivery needs a thread of its own, as it could wait for what this one holds."""
-        return self.route.apart or self.recorder.holding or execution.locking
+        return self.route.apart or self.recorder.holding or bool(execution.locks)
 
     def napped(self, execution: Execution) -> None:
         """Know that a task sleeps; one that runs inside another one and sleeps again and again waits for a lock of that."""

@@ -5,7 +5,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_jobs.baton import Abandoned
+from pytest_jobs.baton import SURE, Abandoned
+from pytest_jobs.heldlocks import is_held
 from pytest_jobs.pair import Pair
 from pytest_jobs.probes.base import SHARED
 
@@ -40,7 +41,7 @@ class Rival:
         self._worker = worker
         self._deliver = deliver
         self._held = [held.connection for held in worker.recorder.held()]
-        self._locking = first.locking
+        self._locks = first.locks
         self._holding = True
         self._baton = Pair(worker)
         self._waited = False
@@ -78,7 +79,7 @@ class Rival:
             for _ in range(LOOKS):
                 if self._ended():
                     break
-                self._run()
+                self._run(SURE)
             else:
                 self._given_up = self._given_up or STUCK
         self.close()
@@ -98,11 +99,11 @@ class Rival:
         if self._error is not None:
             raise self._error
 
-    def _run(self) -> None:
+    def _run(self, looks: int = 1) -> None:
         """Let it run until it ends or waits for another thread; while it sleeps, time passes."""
         worker = self._worker
         for _ in range(NAPS):
-            self._baton.run_ready()
+            self._baton.run_ready(looks)
             wakes = self._baton.next_wake
             if wakes is None:
                 return
@@ -127,8 +128,8 @@ class Rival:
 
     def _holds(self) -> bool:
         """Whether the first one still holds what it held when the second one began."""
-        if self._locking:
-            return self.first.locking
+        if self._locks:
+            return any(map(is_held, self._locks))
         return any(held.connection is each for held in self._worker.recorder.held() for each in self._held)
 
     # In its thread
@@ -149,7 +150,7 @@ class Rival:
         if self._baton.inside:
             self._baton.pause()
         else:
-            self._let_go_on(self._locking)
+            self._let_go_on(bool(self._locks))
 
     def turn(self) -> None:
         """Wait for the calling thread's turn, when it went on by itself."""
@@ -167,7 +168,10 @@ class Rival:
         if not self._baton.inside:
             return
         if not alone and any(each is connection for each in self._held):
-            alone = SHARED
+            if any(held.connection is connection for held in self._worker.recorder.held()):
+                alone = SHARED
+            else:  # it went back to its pool meanwhile
+                self._held = [each for each in self._held if each is not connection]
         if alone:
             self._given_up = alone
             raise Abandoned

@@ -10,12 +10,14 @@ from celery import Celery
 from sqlalchemy.orm import Session
 
 from pytest_jobs import in_process_worker
+from tests.probes.synchronized_library import synchronized
 
 MOST = 50
 app = Celery("shop", broker="memory://localhost/", backend="cache+memory://", set_as_current=False)
 charged = []
 place = {}
 memory_lock = threading.Lock()
+many_locks = [threading.Lock(), threading.Lock()]
 
 
 def pay(order):
@@ -104,6 +106,31 @@ def in_memory_steps(order):
         pay(order)
 
 
+@app.task(shared=False, acks_late=True)
+def in_memory_by_key(order):
+    """Holds one of many locks."""
+    with many_locks[order % 2]:
+        if order not in charged:
+            pay(order)
+
+
+@app.task(shared=False, acks_late=True)
+@synchronized
+def in_a_library(order):
+    """Holds a lock that only a library's code names."""
+    if order not in charged:
+        pay(order)
+
+
+@app.task(shared=False, acks_late=True)
+def pooled(order):
+    """Gives its connection back while the second waits for a lock in memory."""
+    with memory_lock:
+        with place["engine"].begin() as c:
+            c.execute(sa.text("UPDATE orders SET paid = paid + 1 WHERE id = :order"), {"order": order})
+        pay(order)
+
+
 @pytest.fixture
 def world():
     """A world whose project is this file."""
@@ -180,12 +207,18 @@ def test_a_row_lock_that_sqlite_does_not_know(world, engine):
     assert set(overlaps(world, for_update)) == {1, "could not be tried: SQLite knows no SELECT … FOR UPDATE"}
 
 
-def test_a_lock_of_this_process(world):
+@pytest.mark.parametrize("task", [in_memory, in_memory_by_key, in_a_library], ids=lambda task: task.__name__)
+def test_a_lock_of_this_process(world, task):
     """The second waits until the first lets it go."""
-    found = overlaps(world, in_memory)
+    found = overlaps(world, task)
     assert set(found) == {1}
-    assert len(found) >= 4
-    assert not memory_lock.locked()
+    assert len(found) >= 3
+    assert not any(lock.locked() for lock in (memory_lock, *many_locks))
+
+
+def test_a_connection_that_went_back_to_its_pool(world, engine, kind):
+    """The second may get it then: they do not share it."""
+    assert set(overlaps(world, pooled)) == {2}
 
 
 def test_both_want_again_what_they_have_let_go(world, engine, kind):
