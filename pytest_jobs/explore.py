@@ -59,15 +59,22 @@ def explore(
     queue = [*recall, *(schedule for schedule in planned_ones if schedule not in recall)]
     usual = _shapes(first)
     persistent: set[Hashable] = set()
+    waits = False
     for number, schedule in enumerate(queue, start=1):
         if number > limit:
             break
-        one = run(schedule, wanted, False)
+        asked = schedule.alongside if waits else schedule
+        one = run(asked, wanted, False)
+        if waits and one.closed:
+            one = run(schedule, wanted, False)
         if one.world is not None and any(is_hasty(outcome) for outcome in one.world.outcomes):
             # Waits that the task draws at random may all have been nothing, but hardly twice.
-            one = run(schedule, wanted, False)
-        if one.closed == WAITS:
-            one = replace(run(schedule.alongside, wanted, False), schedule=schedule)
+            one = run(asked, wanted, False)
+        if one.closed == WAITS and not waits:
+            # Finding that out takes time: the next ones are run beside the first from the beginning.
+            waits = True
+            one = run(schedule.alongside, wanted, False)
+        one = replace(one, schedule=schedule)
         if one.closed:
             found.closed.append(one.closed)
             tried_in_vain.append(schedule)

@@ -18,6 +18,7 @@ from pytest_jobs.records import Effect
 from pytest_jobs.rival import NAPS, Rival
 from pytest_jobs.route import WAITS, Route
 from pytest_jobs.schedules import Schedule
+from pytest_jobs.watchman import watched
 from pytest_jobs.world import Early
 
 __all__ = ["MOST_DELIVERIES", "Call", "Hosting"]
@@ -117,7 +118,7 @@ class Hosting:
         if self.apart(execution):
             Rival(self, execution, lambda: self._deliver_nested(copy)).begin()
         else:
-            with self.recorder.nesting(), suppress(Abandoned):
+            with self.recorder.nesting(), suppress(Abandoned), watched(self._abandon, self.watch.apart):
                 self._deliver_nested(copy)
 
     def _deliver_nested(self, copy: Envelope) -> None:
@@ -149,8 +150,11 @@ class Hosting:
     def napped(self, execution: Execution) -> None:
         """Know that a task sleeps; one that runs inside another one and sleeps again and again waits for a lock of that."""
         if self._nested and self.rival is None and execution.naps > NAPS:
-            self.route.closed = WAITS
-            raise Abandoned
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self.route.closed = WAITS
+        raise Abandoned
 
     def pass_time(self, length: float) -> None:
         """Let virtual time pass while a task runs; brokers hand out again what lies unacknowledged too long."""

@@ -79,16 +79,20 @@ class Gaze:
         self._before: Any = None
         self._still = 0
 
+    def stands(self, looks: int) -> bool:
+        """Look once more; return whether it stood still for so many looks."""
+        stance = stance_of(self._thread)
+        self._still = self._still + 1 if stance == self._before else 0
+        self._before = stance
+        return self._still >= looks
+
     def waits(self, freed: bool = False) -> bool:
         """Look once more.
 
         Args:
             freed: Whether what it waits for may be free: then SQLite finds out only when it wakes.
         """
-        stance = stance_of(self._thread)
-        self._still = self._still + 1 if stance == self._before else 0
-        self._before = stance
-        if self._still < STILL:
+        if not self.stands(STILL):
             return False
         place = kernel(self._thread, "wchan")
         if freed and place.startswith(SLEEPS):

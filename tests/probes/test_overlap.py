@@ -248,6 +248,8 @@ def test_a_kill_while_the_second_waits(world, engine, kind):
 
 
 PROJECT = '''
+import fcntl
+
 import fakeredis
 import pytest
 import sqlalchemy as sa
@@ -289,6 +291,13 @@ OUTER = """outer.execute(sa.text("INSERT OR IGNORE INTO orders VALUES (7, 0)"))
 LOCKED = """with client.lock("charge"LIFE):
         if order not in charged:
             charged.append(order)"""
+IN_A_FILE = """with open(PATH, "w") as file:
+        BEFORE
+        fcntl.flock(file, fcntl.LOCK_EX)
+        AFTER
+        if not seen:
+            charged.append(order)"""
+LOOK = "seen = order in charged"
 INI = "[pytest]\naddopts = -p no:hypothesispytest -p no:django -p no:randomly -p no:asyncio -p no:cacheprovider\n"
 
 
@@ -338,3 +347,13 @@ def test_a_lock_that_is_taken_too_late(explored):
     outcomes, said = explored(body)
     assert outcomes == {"failed": 1}
     assert said[0] == "E   AssertionError: charge is not idempotent at overlap@3: charged 1 -> 2 items"
+
+
+def test_a_lock_on_a_file(explored, tmp_path):
+    """No more is known of it than that the second stands still."""
+    where = repr(str(tmp_path / "lock"))
+    assert explored(IN_A_FILE, PATH=where, BEFORE="pass", AFTER=LOOK) == ({"passed": 1}, [])
+    outcomes, said = explored(IN_A_FILE, PATH=where, BEFORE=LOOK, AFTER="pass")
+    assert outcomes == {"failed": 1}
+    assert said[0].startswith("E   AssertionError: charge is not idempotent at overlap@")
+    assert said[0].endswith(": charged 1 -> 2 items")
