@@ -17,12 +17,13 @@ from pytest_jobs.outcomes import compare_outcomes, tells_loss
 from pytest_jobs.retries import compare_retries
 from pytest_jobs.tables import NO_ROWS, compare_rows, counted
 from pytest_jobs.texts import ABSENT, brief
-from pytest_jobs.world import Evidence, Finding, Rows, Unreadable, World
+from pytest_jobs.world import Evidence, Finding, Lifetime, Rows, Unreadable, World
 
 __all__ = ["Comparison", "compare"]
 
 WORST_FIRST = ("lost", "other-error", "lock", "effect", "stuck", "state", "outcome", "endless", "no-delay", "left")
 SHOWN_BY_STATE = frozenset({"sql", "redis", "file", "object", "mock"})
+EXPIRES = " expires"
 SETS_LOCK = re.compile(r"\bSETNX\b|\bSET\b.*\bNX\b", re.DOTALL)
 OWN_PROBE = frozenset({"redis", "file", "object", "mail"})
 
@@ -122,6 +123,12 @@ class _Comparing:
             old, new = self.once.state.get(mine, ABSENT), self.now.state.get(theirs, ABSENT)
             if (old is ABSENT and self._unseen(subject, new, 0)) or (new is ABSENT and self._unseen(subject, old, 1)):
                 continue
+            if new is ABSENT and self._expired(mine):
+                continue
+            if isinstance(old, Lifetime) | isinstance(new, Lifetime) and not (
+                mine.removesuffix(EXPIRES) in self.once.state and theirs.removesuffix(EXPIRES) in self.now.state
+            ):
+                continue
             if isinstance(old, Rows) or isinstance(new, Rows):
                 old, new = (each if isinstance(each, Rows) else NO_ROWS for each in (old, new))
                 found = compare_rows(subject, old, new, self.walk, self.labels)
@@ -130,6 +137,13 @@ class _Comparing:
             if found is not None:
                 is_lock = old is ABSENT and subject.startswith("redis:") and self._locks(subject)
                 yield replace(found, rule="lock", once="", now="lock left behind") if is_lock else stuck(found, self.once.effects, self.now.effects)
+
+    def _expired(self, subject: str) -> bool:
+        """Tell whether something of the undisturbed world must be gone by now, because the schedule took longer."""
+        lifetime = self.once.state.get(f"{subject.removesuffix(EXPIRES)}{EXPIRES}")
+        if not isinstance(lifetime, Lifetime) or not self.once.instants or not self.now.instants:
+            return False
+        return max(self.once.instants) + lifetime.left <= max(self.now.instants)
 
     def _locks(self, subject: str) -> bool:
         """Tell whether a key that is left was set only where there was none, as locks are."""

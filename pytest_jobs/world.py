@@ -6,9 +6,28 @@ from typing import Any
 
 from pytest_jobs.records import Effect
 
-__all__ = ["EVERYTHING", "Early", "Evidence", "Finding", "Outcome", "Rows", "Unreadable", "World"]
+__all__ = ["EVERYTHING", "Early", "Evidence", "Finding", "Lifetime", "Outcome", "Rows", "Unreadable", "World"]
 
 EVERYTHING = frozenset({"*"})
+
+
+class Lifetime(str):
+    """The state of something that will be gone by itself: one is as good as another.
+
+    Attributes:
+        left: How many seconds it had left when the world was read.
+    """
+
+    __slots__ = ("left",)
+
+    left: float
+
+    @classmethod
+    def of(cls, left: float) -> "Lifetime":
+        """Return that of something with so many seconds left."""
+        made = cls("yes")
+        made.left = left
+        return made
 
 
 @dataclass(frozen=True, slots=True)

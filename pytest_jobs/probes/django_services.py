@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from pytest_jobs.probes.base import DELETED, Patches, Recorder, Transient
 from pytest_jobs.records import Effect
+from pytest_jobs.world import Lifetime
 
 __all__ = ["Services"]
 
@@ -58,6 +60,9 @@ class Services:
             value = cache.get(key, MISSING, version=version)
             if value is not MISSING:
                 found[subject] = value
+                expires = getattr(cache, "_expire_info", {}).get(cache.make_key(key, version=version))
+                if expires is not None:
+                    found[f"{subject} expires"] = Lifetime.of(expires - time.time())
             elif not made:
                 found[subject] = DELETED
         return found

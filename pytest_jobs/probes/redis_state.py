@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pytest_jobs.world import Unreadable
+from pytest_jobs.world import Lifetime, Unreadable
 
 __all__ = ["Server", "client_state", "identity_of", "server_of", "text"]
 
@@ -62,7 +62,7 @@ class Server:
                 continue
             state[subject] = _value(kind, value)
             if lasts[key] >= 0:
-                state[f"{subject} expires"] = "yes"
+                state[f"{subject} expires"] = Lifetime.of(lasts[key] / 1000)
         for key, kind in zip(keys, kinds, strict=True):
             if kind != "none" and (key, kind) not in there:
                 unreadable.append(Unreadable("redis", f"{prefix}:{text(key)} could not be read: it is a {kind}"))

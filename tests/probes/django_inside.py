@@ -424,7 +424,10 @@ def test_cache(probe, recorder):
     ]  # fmt: skip
     assert sink.effects[0].target == "cache:lock"
     assert all(effect.safe and effect.kind == "cache" for effect in sink.effects)
-    assert probe.read(frozenset())[0] == {
+    found = probe.read(frozenset())[0]
+    assert found["cache:lock expires"] == "yes"
+    assert 0 < found["cache:lock expires"].left <= 60 < found["cache:a expires"].left
+    assert {subject: value for subject, value in found.items() if not subject.endswith(" expires")} == {
         "cache:lock": "me", "cache:a": 1, "cache:b": 2, "cache:old": 2, "cache:gone": DELETED, "cache:made": 5,
     }  # fmt: skip
 

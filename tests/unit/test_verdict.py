@@ -16,7 +16,7 @@ from pytest_jobs.errors import UsageError
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.records import Effect
 from pytest_jobs.verdict import Comparison, compare
-from pytest_jobs.world import Outcome, Rows, Unreadable, World
+from pytest_jobs.world import Lifetime, Outcome, Rows, Unreadable, World
 
 START = 1_795_529_446.25
 LATER = START + 3601.5
@@ -602,6 +602,18 @@ def test_a_difference_seen_one_way_is_seen_the_other_way(once: Any, now: Any) ->
     there, back = judged({"it": once}, {"it": now}), judged({"it": now}, {"it": once})
     assert len(there.findings) == len(back.findings)
     assert all(finding.evidence for finding in there.findings)
+
+
+@pytest.mark.parametrize(("now", "left", "found"), [(START + 60, 60.0, 0), (START + 59, 60.0, 1), (START + 60, 90.0, 1)])
+def test_what_has_expired_meanwhile(now: float, left: float, found: int) -> None:
+    """A key that lives for a minute is gone after a schedule that takes an hour; one that must still be there is missed."""
+    key = {"redis:hint": "v", "redis:hint expires": Lifetime.of(left)}
+    once = World({**key, "t": 1}, instants=frozenset({START}))
+    later = World({"t": 1}, instants=frozenset({START, now}))
+    assert [(each.subject, each.once, each.now) for each in compare(once, later, Ignore([])).findings] == [
+        ("redis:hint", "'v'", "absent"),
+    ][:found]  # fmt: skip
+    assert len(compare(later, once, Ignore([])).findings) == 1
 
 
 def test_a_server_of_the_tests_own() -> None:
