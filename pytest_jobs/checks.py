@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs import expected as expecting
@@ -13,7 +12,6 @@ from pytest_jobs.ignore import Ignore
 from pytest_jobs.records import Job
 from pytest_jobs.timeline import lines
 from pytest_jobs.verdict import compare
-from pytest_jobs.world import EVERYTHING
 
 if TYPE_CHECKING:
     from pytest_jobs.session import Session
@@ -55,9 +53,7 @@ def idempotent(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Map
     """Run a task, deliver its message again, compare the worlds before and after."""
     __tracebackhide__ = True
     job = session.run(task, args, kwargs)
-    once = session.world()
-    # The second delivery may write where the first one did not: what lies there now is what it began with.
-    once = replace(once, state={**session.world(EVERYTHING).state, **once.state})
+    once = session.whole_world()
     entry = session.worker.ledger.entries[job.id]
     if not entry.attempts:
         raise AssertionError(f"{job.name} never ran ({job.state}), so nothing was compared")

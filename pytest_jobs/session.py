@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,7 @@ from pytest_jobs.resting import left_over, outcomes
 from pytest_jobs.schedules import ONCE, Schedule
 from pytest_jobs.source import Source
 from pytest_jobs.worker import Worker
-from pytest_jobs.world import Unreadable, World
+from pytest_jobs.world import EVERYTHING, Unreadable, World
 
 __all__ = ["Session"]
 __tracebackhide__ = True
@@ -274,6 +275,11 @@ class Session:
             self.clock.real, tuple(unreadable), self.worker.early,
             tuple(each.name for each in self.worker.ledger.entries.values() if not each.attempts),
         )  # fmt: skip
+
+    def whole_world(self) -> World:
+        """Read the world with what jobs have not written to yet: another run may, and what lies there now is what it begins with."""
+        world = self.world()
+        return replace(world, state={**self.world(EVERYTHING).state, **world.state})
 
 
 def _named_apart(state: Mapping[str, Any], seen: Mapping[str, Any], probe: str) -> dict[str, Any]:
