@@ -160,6 +160,8 @@ class Worker(Hosting):
         return True
 
     def _put_postponed(self, now: datetime) -> None:
+        if not self._postponed:
+            return
         for item in [item for item in self._postponed if item[0] <= now]:
             self._postponed.remove(item)
             self.queue.put(item[1])

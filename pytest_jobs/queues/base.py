@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 __all__ = ["Envelope", "Host", "Lost", "Outcome", "Queue"]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One message as it lies in a queue.
 
     Attributes:
@@ -40,8 +38,7 @@ class Envelope:
     payload: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one execution ended: an attempt's `outcome`, its value, its error."""
 
     outcome: str

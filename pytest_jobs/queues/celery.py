@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from queue import Empty
@@ -171,11 +170,11 @@ class CeleryQueue:
         message = loads(envelope.raw)
         message["headers"]["redelivered"] = True
         message["properties"]["delivery_info"]["redelivered"] = True
-        return replace(envelope, raw=dumps(message), payload=message, redelivered=True)
+        return envelope._replace(raw=dumps(message), payload=message, redelivered=True)
 
     def deliver(self, envelope: Envelope, at_once: bool = False) -> None:
         if envelope.payload is None:
-            envelope = replace(envelope, payload=loads(envelope.raw))
+            envelope = envelope._replace(payload=loads(envelope.raw))
         self._redelivery.hold(envelope.tag, self._now(), envelope.broker, envelope.queue)
         self.host.fetched(envelope)
         self.worker_of(self._consumer_of(envelope)).receive(envelope.tag, envelope.queue, envelope.payload, at_once)
