@@ -171,7 +171,7 @@ def steps(
 
 
 def _is_plain(given: Any) -> bool:
-    # Before Hypothesis 6.160 what is consumed or mapped is of a class of its own.
+    # In some Hypotheses what is consumed or mapped is of a class of its own.
     return type(given) is Bundle and not getattr(given, "consume", False) and not getattr(given, "_transformations", ())
 
 
