@@ -165,7 +165,7 @@ def judge(
         findings: tuple[Finding, ...] = ()
         ignored: tuple[str, ...] = ()
         if run.world is not None and (run.outcome == "passed" or _complete(own, run.world)):
-            compared = compare(_without(own, asked.difference(run.world.state)), run.world, ignore)
+            compared = compare(_without(own, asked.difference(run.world.touched)), run.world, ignore)
             matched |= compared.matched
             unreadable.update(dict.fromkeys(compared.unreadable))
             findings, ignored = compared.findings, compared.ignored

@@ -86,4 +86,4 @@ class Exploration:
     def subjects(self) -> frozenset[str]:
         """What any of the runs wrote, so that the undisturbed one is asked for it too."""
         runs = [*self.runs, *([self.first] if self.first is not None else [])]
-        return frozenset(subject for run in runs if run.world is not None for subject in run.world.state)
+        return frozenset(subject for run in runs if run.world is not None for subject in run.world.touched)

@@ -19,7 +19,7 @@ from pytest_jobs.faults import Fault, Faults
 from pytest_jobs.ignore import Ignore
 from pytest_jobs.options import Options
 from pytest_jobs.probes.active import Active
-from pytest_jobs.probes.base import Probe, Recorder
+from pytest_jobs.probes.base import Probe, Recorder, Touching
 from pytest_jobs.records import Effect, Job, JobList
 from pytest_jobs.resting import left_over, outcomes
 from pytest_jobs.schedules import ONCE, Schedule
@@ -270,10 +270,12 @@ class Session:
                 else:
                     state.update(_named_apart(state, seen, probe.name))
                     unreadable.extend(blind)
+        touched = (name for probe in self.active.probes if isinstance(probe, Touching) for name in probe.touched)
         return World(
             state, self.effects(), outcomes(self.worker, gave_up), left_over(self.worker), frozenset(self.clock.instants),
             self.clock.real, tuple(unreadable), self.worker.early,
             tuple(each.name for each in self.worker.ledger.entries.values() if not each.attempts),
+            frozenset((*state, *touched)),
         )  # fmt: skip
 
     def whole_world(self) -> World:

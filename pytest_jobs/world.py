@@ -122,6 +122,7 @@ class World:
         unreadable: What could not be looked at.
         unrun: The task of each job that no worker of the run took, another service's for example.
         early: The jobs that were published before the transaction around them committed.
+        touched: What jobs wrote to, also where nothing lies any more.
     """
 
     state: Mapping[str, Any]
@@ -133,6 +134,7 @@ class World:
     unreadable: tuple[Unreadable, ...] = ()
     early: tuple[Early, ...] = ()
     unrun: tuple[str, ...] = ()
+    touched: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,14 @@ class Probe(Protocol):
 
 
 @runtime_checkable
+class Touching(Protocol):
+    """What a probe may know besides: what jobs wrote to, whatever lies there now; the undisturbed run is asked for it too."""
+
+    @property
+    def touched(self) -> Iterable[str]: ...
+
+
+@runtime_checkable
 class Restorable(Protocol):
     """What a probe may know besides: to put back what it sees, for one world after another without new fixtures."""
 

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -95,6 +95,12 @@ class RedisProbe:
                     state[f"{subject} ({server.place})" if subject in state else subject] = value
                 unreadable += failed
         return state, unreadable
+
+    @property
+    def touched(self) -> Iterable[str]:
+        """The keys that jobs wrote to, those that are gone among them."""
+        names = [f"redis:{text(key)}" for keys in self._keys.values() for key in keys]
+        return [*names, *(f"{name} expires" for name in names)]
 
     def forget(self) -> None:
         """A dead process leaves its keys and locks, and nothing else."""

@@ -101,6 +101,11 @@ def charge(order):
         else:
             c.execute("INSERT INTO receipts VALUES (?)", (order,))
 """
+REMOVED = """
+def charge(order):
+    if not client.setnx("seen", 1):
+        client.delete("{key}")
+"""
 CLAIM = """
 def charge(order):
     with closing(connect()) as c:
@@ -145,6 +150,10 @@ PAIRS = {
     "script": Pair(
         '"twice"', "charge is not idempotent at twice: orders.charged 1 -> 2",
         SCRIPT.format(charged="charged + 1"), SCRIPT.format(charged="1"),
+    ),
+    "a key that only the second one removes": Pair(
+        '"twice"', "charge is not idempotent at twice: redis:stock '5' -> absent", REMOVED.format(key="stock"), REMOVED.format(key="other"),
+        f"jobs.redis.set('stock', 5, ex=86_400)\n{CLIENT}",
     ),
     "late": Pair(
         '"twice", "late"', "charge is not idempotent at late@1: orders.status 'shipped' -> 'paid'",
