@@ -1,6 +1,7 @@
 """Jobs in the threads of one worker, against the same jobs one after the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_jobs import render_checks
@@ -44,14 +45,17 @@ def threads(session: "Session", task: Any, args: tuple[Any, ...], kwargs: Mappin
     worker = session.worker
     worker.source = worker.source or session.source()
     ignore = Ignore(session.ignore)
-    once, again = (_in_fresh_world(session, found, calls, None) for _ in range(2))
+    # Threads may write where one after the other nothing is written.
+    once = _in_fresh_world(session, found, calls, None, session.whole_world)
+    read = partial(session.world, frozenset(once.state))
+    again = _in_fresh_world(session, found, calls, None, read)
     varying = compare(once, again, ignore)
     if varying.findings:
         raise AssertionError(render_checks.varies(found.name, varying))
-    orders = _Orders(session, found, calls)
+    orders = _Orders(session, found, calls, read)
     for seed in range(ROUNDS):
         try:
-            now = _in_fresh_world(session, found, calls, seed)
+            now = _in_fresh_world(session, found, calls, seed, read)
         except Stuck as stuck:
             raise AssertionError(render_checks.deadlocks(found.name, count, stuck.places)) from None
         compared = compare(once, now, ignore)
@@ -65,9 +69,9 @@ class _Orders:
     What one of them leaves too is no fault of the threads.
     """
 
-    def __init__(self, session: "Session", task: Any, calls: Sequence[Call]) -> None:
+    def __init__(self, session: "Session", task: Any, calls: Sequence[Call], read: Callable[[], World]) -> None:
         self._known: list[World] = []
-        self._made = self._worlds(session, task, calls)
+        self._made = self._worlds(session, task, calls, read)
 
     def __iter__(self) -> Iterator[World]:
         yield from self._known
@@ -76,13 +80,13 @@ class _Orders:
             yield world
 
     @staticmethod
-    def _worlds(session: "Session", task: Any, calls: Sequence[Call]) -> Iterator[World]:
+    def _worlds(session: "Session", task: Any, calls: Sequence[Call], read: Callable[[], World]) -> Iterator[World]:
         if all(call == calls[0] for call in calls):
             return
         for number, call in enumerate(calls):
             rest = [*calls[:number], *calls[number + 1 :]]
             for order in ([*rest, call], [call, *rest], [call, *reversed(rest)]):
-                yield _in_fresh_world(session, task, order, None)
+                yield _in_fresh_world(session, task, order, None, read)
 
 
 def _calls(args: tuple[Any, ...], kwargs: Mapping[str, Any], count: int) -> list[Call]:
@@ -99,14 +103,14 @@ def _calls(args: tuple[Any, ...], kwargs: Mapping[str, Any], count: int) -> list
     return [(tuple(map(value, args)), {name: value(given) for name, given in kwargs.items()}) for _ in range(count)]
 
 
-def _in_fresh_world(session: "Session", task: Any, calls: Sequence[Call], seed: int | None) -> World:
-    """Run the jobs in a world that is put back afterwards: in threads, or without a seed one after the other."""
+def _in_fresh_world(session: "Session", task: Any, calls: Sequence[Call], seed: int | None, read: Callable[[], World]) -> World:
+    """Run the jobs in a world that is read and put back afterwards: in threads, or without a seed one after the other."""
     with fresh(session):
         if seed is None:
             _one_by_one(session, task, calls)
         else:
             _at_once(session, task, calls, seed)
-        return session.world()
+        return read()
 
 
 def _one_by_one(session: "Session", task: Any, calls: Sequence[Call]) -> None:

@@ -4,6 +4,7 @@ import itertools
 import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from celery import Celery
@@ -170,10 +171,10 @@ def test_threads_sleep_side_by_side(world):
     """A minute in each of ten threads is a minute, and none of it is left on the clock."""
     seen = []
     original = world._session.world
-    world._session.world = lambda: seen.append(world.clock.elapsed.total_seconds()) or original()
+    world._session.world = lambda *wanted: seen.append(world.clock.elapsed.total_seconds()) or original(*wanted)
     world.check_threads(slow)
-    assert seen[0] == 600
-    assert set(seen[2:]) == {60}
+    assert seen[:3] == [600, 600, 600]  # the whole world is read in two parts
+    assert set(seen[3:]) == {60}
     assert world.clock.elapsed.total_seconds() == 0
 
 
@@ -212,6 +213,25 @@ def test_two_threads_on_one_database(tmp_path):
             jobs.check_threads(pay, threads=4)
         jobs.check_threads(pay_at_once, threads=4)
     assert execute("SELECT balance FROM account") == [[(0,)]]
+
+
+def test_what_is_written_only_in_threads(tmp_path):
+    """It is compared with what lay there before."""
+    path = tmp_path / "shop.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript("CREATE TABLE paid (id); CREATE TABLE problems (number); INSERT INTO problems VALUES (7)")
+
+    @app.task(name="threads.wary", shared=False)
+    def wary():
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            before = connection.execute("SELECT count(*) FROM paid").fetchall()
+            after = connection.execute("SELECT count(*) FROM paid").fetchall()
+            connection.execute("INSERT INTO paid VALUES (1)")
+            if before != after:
+                connection.execute("UPDATE problems SET number = number + 1")
+
+    with in_process_worker(app) as jobs, pytest.raises(AssertionError, match=r"^wary breaks in 4 threads: problems.number 7 -> "):
+        jobs.check_threads(wary, threads=4)
 
 
 def test_misuse(world):
