@@ -263,6 +263,13 @@ charged = []
 client = fakeredis.FakeRedis()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def closed():
+    yield
+    outer.close()
+    engine.dispose()
+
+
 @pytest.fixture(autouse=True)
 def database():
     outer.execute(sa.text("DROP TABLE IF EXISTS orders"))
