@@ -28,10 +28,12 @@ def watched(abandon: Callable[[], None], apart: Callable[[], AbstractContextMana
         apart: Lets a thread be started that belongs to no job.
     """
     main = threading.main_thread()
-    if SIGNAL is None or threading.current_thread() is not main:
+    # A handler in C, which Python tells as None, could not be put back.
+    if SIGNAL is None or threading.current_thread() is not main or signal.getsignal(SIGNAL) is None:
         yield
         return
     over = shut()
+    armed = True
 
     def look() -> None:
         gaze = Gaze(main)
@@ -43,7 +45,7 @@ def watched(abandon: Callable[[], None], apart: Callable[[], AbstractContextMana
                 gaze = Gaze(main)
 
     def strike(number: int, frame: FrameType | None) -> None:
-        if watching.is_alive():
+        if armed:
             abandon()
 
     watching = threading.Thread(target=look, name="jobs-watchman", daemon=True)
@@ -51,7 +53,10 @@ def watched(abandon: Callable[[], None], apart: Callable[[], AbstractContextMana
     try:
         with apart():
             watching.start()
-        yield
+        try:
+            yield
+        finally:  # of its own: struck at its very end, the block is still cleaned up after
+            armed = False
     finally:
         over.release()
         watching.join()
