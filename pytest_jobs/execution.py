@@ -47,6 +47,7 @@ class Execution:
         self.started = 0.0
         self._at: tuple[str, int] | None = None
         self._quiet = 0
+        self.outer: tuple[Any, Any] = (None, None)
         self.limits: tuple[float | None, float | None] = (None, None)
         self.trace: Any = None
         self._run: Any = None
@@ -252,7 +253,7 @@ class Execution:
         if self.trace is None:
             return []
         around = ("pytest_jobs.", "celery.")
-        return held_locks((each for each in self.trace.frames() if not each.f_globals["__name__"].startswith(around)), lambda _: True)
+        return held_locks((each for each in self.trace.frames() if not str(each.f_globals.get("__name__")).startswith(around)), lambda _: True)
 
     def spawned(self, envelope: Envelope) -> None:
         """A job was published by this one."""

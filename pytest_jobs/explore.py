@@ -66,14 +66,15 @@ def explore(
         asked = schedule.alongside if waits else schedule
         one = run(asked, wanted, False)
         if waits and one.closed:
-            one = run(schedule, wanted, False)
+            asked = schedule
+            one = run(asked, wanted, False)
         if one.world is not None and any(is_hasty(outcome) for outcome in one.world.outcomes):
             # Waits that the task draws at random may all have been nothing, but hardly twice.
             one = run(asked, wanted, False)
         if one.closed == WAITS and not waits:
             # Finding that out takes time: the next ones are run beside the first from the beginning.
-            waits = True
-            one = run(schedule.alongside, wanted, False)
+            waits, asked = True, schedule.alongside
+            one = run(asked, wanted, False)
         one = replace(one, schedule=schedule)
         if one.closed:
             found.closed.append(one.closed)
@@ -85,7 +86,7 @@ def explore(
         more: list[Schedule] = []
         deepens = only is None and not schedule.on and one.struck and schedule.then is None and not _shapes(one) <= usual
         if deepens and not _fails(first.world, one):
-            more += deeper(schedule, kinds, run(schedule, wanted, True))
+            more += deeper(schedule, kinds, run(asked, wanted, True))
         if only is None and str(schedule) == f"fail@{schedule.at}" and one.retried and one.retried not in persistent:
             persistent.add(one.retried)
             more.append(replace(schedule, on=True))

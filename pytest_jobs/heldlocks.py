@@ -12,7 +12,10 @@ __all__ = ["held_locks", "is_held", "let_go"]
 
 LOCK: Any = type(threading.Lock())
 RLOCK: Any = type(threading.RLock())
+CONTAINERS = (dict, list, tuple)
+HOMES = (dict, MappingProxyType)
 FEW = 3
+MANY = 1_000
 
 
 def held_locks(frames: Iterable[FrameType], is_project: Callable[[str], bool]) -> list[Any]:
@@ -25,7 +28,7 @@ def held_locks(frames: Iterable[FrameType], is_project: Callable[[str], bool]) -
     for frame in frames:
         if is_project(frame.f_code.co_filename):
             for value in _named(frame):
-                for lock in _inside(value) if isinstance(value, dict | list | tuple) else (value,):
+                for lock in _inside(value) if issubclass(type(value), CONTAINERS) else (value,):
                     if is_held(lock):
                         found[id(lock)] = lock
     return list(found.values())
@@ -47,18 +50,26 @@ def _named(frame: FrameType) -> Iterator[Any]:
     values += [frame.f_globals[name] for name in names if name in frame.f_globals]
     for value in values:
         yield value
-        for home in (getattr(value, "__dict__", None), *map(vars, type(value).__mro__)):
-            if isinstance(home, dict | MappingProxyType):
+        for home in (_own(value), *map(vars, type(value).__mro__)):
+            if type(home) in HOMES:
                 yield from (home[name] for name in names & home.keys())
 
 
 def _inside(value: Any) -> Iterable[Any]:
     """Return what a container holds, where it is one of locks as far as its first parts tell."""
-    with suppress(Exception):  # of a class of the project's own
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-        if any(isinstance(part, LOCK | RLOCK) for part in islice(parts, FEW)):
-            return list(parts)
+    kind: Any = type(value)
+    parts = iter(dict.values(value)) if issubclass(kind, dict) else (list if issubclass(kind, list) else tuple).__iter__(value)
+    with suppress(RuntimeError):  # another thread changes it
+        there = list(islice(parts, MANY))
+        return there if any(type(part) in (LOCK, RLOCK) for part in there[:FEW]) else ()
     return ()
+
+
+def _own(value: Any) -> Any:
+    """Return an object's own attributes, without asking a class of the project's."""
+    with suppress(Exception):
+        return object.__getattribute__(value, "__dict__")
+    return None
 
 
 def is_held(value: Any) -> bool:
@@ -68,7 +79,7 @@ def is_held(value: Any) -> bool:
         return bool(value.locked())
     if kind is RLOCK:
         return bool(value._is_owned())
-    if isinstance(value, threading.Condition):
+    if issubclass(kind, threading.Condition):
         return is_held(getattr(value, "_lock", None))
     waiting = getattr(sys.modules.get("asyncio"), "Lock", LOCK)
-    return isinstance(value, waiting) and bool(value.locked())
+    return issubclass(kind, waiting) and bool(value.locked())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from threading import get_ident
 from typing import Any
 
 from pytest_jobs.baton import Abandoned, Baton
@@ -27,6 +28,7 @@ __tracebackhide__ = True
 MOST_DELIVERIES = 10_000
 ELSEWHERE = "somebody else holds a lock"
 ONE_THREAD = "deliveries take turns in one thread"
+OWN_THREAD = "the first one is in a thread that it started itself"
 
 
 class Call:
@@ -120,6 +122,7 @@ class Hosting:
         else:
             with self.recorder.nesting(), suppress(Abandoned), watched(self._abandon, self.watch.apart):
                 self._deliver_nested(copy)
+        self.watch.refresh(execution.trace)
 
     def _deliver_nested(self, copy: Envelope) -> None:
         with self._call(nested=True):
@@ -140,6 +143,8 @@ class Hosting:
             return ""
         if self.beside or self.baton is not None:
             return ONE_THREAD
+        if execution.trace is not None and execution.trace.thread != get_ident():
+            return OWN_THREAD
         deadly = self.faults.deadly
         return f"{deadly.plan} is armed" if deadly is not None else why_alone(held)
 
@@ -251,8 +256,8 @@ class Hosting:
         self.on_execute()
         execution = Execution(self, entry, retries, redelivered, tag, tag in self._extra)
         execution.limits = limits
-        outer, self.current = self.current, execution
-        kept, self.recorder.sink = self.recorder.sink, execution
+        execution.outer = outer, kept = self.current, self.recorder.sink
+        self.current = self.recorder.sink = execution
         try:
             outcome = execution.run(run)
         finally:

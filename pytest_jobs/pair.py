@@ -2,7 +2,7 @@
 
 import threading
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_jobs.baton import Baton
 from pytest_jobs.strands import GLANCE, Gaze, Strand
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pair"]
 __tracebackhide__ = True
+
+LONG = 250  # looks at the first thread, which may wait for a server, until it counts as waiting for the second
+MOST = 2_000  # looks, after which it does even if the second sleeps, and after which nobody waits for the other to move
 
 
 class Pair(Baton):
@@ -25,6 +28,7 @@ class Pair(Baton):
         super().__init__(worker, at_lines=False)
         self._first = threading.current_thread()
         self._displaced = worker.current, worker.recorder.sink
+        self._gone_on = False
 
     @property
     def ready(self) -> bool:
@@ -37,23 +41,30 @@ class Pair(Baton):
         """Whether the calling thread is the one that watches."""
         return get_ident() == self._first.ident
 
-    def come_back(self) -> None:
-        """Wait, in the first thread, for the second one, where that went on meanwhile."""
+    def come_back(self, outer: tuple[Any, Any] | None = None) -> None:
+        """Wait, in the first thread, for the second one, where that went on meanwhile.
+
+        Args:
+            outer: What the worker goes on with, where it is not the first one any more.
+        """
         with self._mutex:
-            holder = self._holder
-            self._watched = holder is not None
-        if holder is not None:
-            try:
+            if not self._gone_on:
+                return
+            holder, self._watched = self._holder, True
+        try:
+            if holder is not None and not self._over:
                 self._look_on(holder)
-            finally:
-                self._watched = False
-                self._worker.current, self._worker.recorder.sink = self._displaced
+        finally:
+            self._watched = self._gone_on = False
+            self._worker.current, self._worker.recorder.sink = self._displaced if outer is None else outer
 
     def let_wake(self) -> None:
         """Give the second thread time to see that what it waits for may be free."""
         for strand in self._strands:
             gaze = Gaze(strand.thread)
-            while not (strand.waits or strand.done or gaze.waits(freed=True)):
+            for _ in range(MOST):
+                if strand.waits or strand.done or gaze.waits(freed=True):
+                    break
                 self._moved.acquire(timeout=GLANCE)
 
     def _await(self, strand: Strand) -> None:
@@ -61,18 +72,21 @@ class Pair(Baton):
         while not strand.go.acquire(timeout=GLANCE):
             if self._watched:
                 gaze = Gaze(self._first)
-            elif gaze.waits() and self._goes_on(strand):
+            elif gaze.waits(outside=LONG) and self._goes_on(strand, gaze):
                 return
 
-    def _goes_on(self, strand: Strand) -> bool:
-        """Let the second thread run while the first one waits for it."""
+    def _goes_on(self, strand: Strand, gaze: Gaze) -> bool:
+        """Let the second thread run while the first one waits for it; one that sleeps only where nothing else helps."""
         worker = self._worker
-        if strand.wakes is not None and strand.wakes > worker.clock.now:
-            worker.clock.move_to(strand.wakes)
         with self._mutex:
-            if self._watched or self._over or self._holder is not None:
+            asleep = strand.wakes is not None and strand.wakes > worker.clock.now
+            if self._watched or self._over or self._holder is not None or (asleep and not gaze.stood(MOST)):
                 return False
+            if strand.wakes is not None and asleep:
+                worker.clock.move_to(strand.wakes)
             self._take(strand)
-            self._displaced = worker.current, worker.recorder.sink
+            if not self._gone_on:
+                self._displaced = worker.current, worker.recorder.sink
+            self._gone_on = True
             worker.current, worker.recorder.sink = strand.kept
         return True

@@ -84,13 +84,14 @@ class Trace:
         raise Killed(self)
 
     def hush(self) -> None:
-        """See no lines of this run, which cost time, until `listen`."""
-        self.hushed = True
-        self.watch.hush()
+        """See no lines of this run, which cost time, until `listen`; not where others than its own thread may be killed."""
+        if self._outer is None and not any(trace is self and thread != self.thread for thread, trace in self.watch.traces.items()):
+            self.hushed = True
+            self.watch.hush()
 
     def listen(self) -> None:
-        """See its lines again."""
-        if self.hushed:
+        """See its lines again; only its own thread can."""
+        if self.hushed and get_ident() == self.thread:
             self.hushed = False
             self.watch.listen(self._end)
 
@@ -200,6 +201,14 @@ class Watch:
     def listen(self, end: CodeType | None) -> None:
         """See the lines of the calling thread again, down to the frame that runs `end`."""
         self._lines.listen(places(sys._getframe(1), end))
+
+    @staticmethod
+    def refresh(trace: Trace | None) -> None:
+        """Let frames that are being traced know what others wrote to their closures meanwhile."""
+        # Up to Python 3.11 a tracer that ends writes back what it saw there when it began.
+        if trace is not None and sys.version_info < (3, 12):
+            for frame in trace.frames():
+                _ = frame.f_locals
 
     def condemn(self, frames: list[FrameType]) -> None:
         """Let no frame of a dead task run on."""

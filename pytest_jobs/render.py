@@ -214,7 +214,7 @@ def _first_line(head: str, finding: Finding, more: int, tail: str = "") -> str:
     if finding.rule == "test":
         text = _cut(f"the test fails: {now}", max(WIDTH - len(head) - len(more_text) - len(tail), 40))
         return f"{head}{text}{more_text}{tail}"
-    change = f" {_count(once, now)} -> {now}" if once else f": {now}" if now else ""
+    change = f" {_cut(_count(once, now), CELL)} -> {_cut(now, CELL)}" if once else f": {now}" if now else ""
     room = WIDTH - len(head) - len(more_text) - len(tail)
     if not once and len(subject) + len(change) > room:
         change = _cut(change, max(room - len(subject), 40))

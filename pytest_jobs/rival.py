@@ -75,6 +75,7 @@ class Rival:
         """
         worker = self._worker
         self._waited = False
+        self._baton.come_back(self.first.outer)
         with worker.queue.together(worker.queue.resolve(self.first.entry.name)):
             for _ in range(LOOKS):
                 if self._ended():
@@ -92,6 +93,7 @@ class Rival:
         """
         worker = self._worker
         self._baton.close()
+        self._baton.come_back(self.first.outer)
         worker.rival = worker.baton = worker.recorder.rival = None
         if not self._given_up and any(_is_locked(attempt.error) for attempt in self.first.entry.attempts):
             self._given_up = SQLITE
@@ -122,8 +124,9 @@ class Rival:
             self._holding = False
             self._baton.let_wake()
         if self._baton.ready:
+            # Time stands still meanwhile: how often it may ask for a lock was decided when it began.
             self._waited = False
-            self._run()
+            self._baton.run_ready(looks=1)
             self._waited = True
 
     def _holds(self) -> bool:

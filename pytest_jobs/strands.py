@@ -86,15 +86,20 @@ class Gaze:
         self._before = stance
         return self._still >= looks
 
-    def waits(self, freed: bool = False) -> bool:
+    def stood(self, looks: int) -> bool:
+        """Whether it has stood still for so many looks."""
+        return self._still >= looks
+
+    def waits(self, freed: bool = False, outside: int = OUTSIDE) -> bool:
         """Look once more.
 
         Args:
             freed: Whether what it waits for may be free: then SQLite finds out only when it wakes.
+            outside: After how many looks it does, where it is not seen to wait for a lock of this process or for SQLite's.
         """
         if not self.stands(STILL):
             return False
         place = kernel(self._thread, "wchan")
         if freed and place.startswith(SLEEPS):
             return self._still >= NAP
-        return self._still >= OUTSIDE or place.startswith(WAITING)
+        return self._still >= outside or place.startswith(WAITING)

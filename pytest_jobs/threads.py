@@ -45,6 +45,7 @@ class Followed:
             trace = watch.traces.get(get_ident())
             if trace is not None:
                 trace.refuse()
+                trace.listen()
                 trace.threads.add(thread)
                 vars(thread)["run"] = _within(watch, trace, thread, thread.run)
             start(thread)
@@ -55,6 +56,7 @@ class Followed:
             if trace is None:
                 return submit(pool, call, *args, **kwargs)
             trace.refuse()
+            trace.listen()
 
             def work() -> Any:
                 with watch.inside(trace):

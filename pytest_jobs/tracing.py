@@ -67,6 +67,8 @@ class Tracing:
             self._before[thread] = sys.gettrace()
             self._alone = not any(self._before.values())
             sys.settrace(self._call_hook)
+        elif self._before[thread] is None and sys.gettrace() is None:
+            sys.settrace(self._call_hook)  # another run begins within one that is hushed
 
     def rest(self) -> None:
         """Give this thread's tracer back; say so when somebody else has taken its place."""

@@ -45,7 +45,8 @@ class Arrivals:
         # Only a loader that is this module's own can be told: pytest's rewriting one is shared.
         loader: Any = spec.loader if spec is not None else None
         if getattr(loader, "name", None) == name and hasattr(loader, "exec_module"):
-            loader.exec_module = self._telling(loader, name)
+            with suppress(AttributeError, TypeError):  # one that lets nobody
+                loader.exec_module = self._telling(loader, name)
         return spec
 
     def _telling(self, loader: Any, name: str) -> Callable[[Any], None]:

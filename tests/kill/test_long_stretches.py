@@ -3,10 +3,13 @@
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import fakeredis
 import pytest
 from celery import Celery
+from celery.result import allow_join_result
 
 from pytest_jobs import execution, in_process_worker
 
@@ -65,6 +68,34 @@ def sleepy():
             time.sleep(1)
     finally:
         seen.append("cleaned up")
+
+
+@app.task(shared=False, acks_late=True, time_limit=10)
+def inner():
+    """Die of its time limit."""
+    try:
+        time.sleep(60)
+    finally:
+        seen.append("cleaned up")
+
+
+@app.task(shared=False, acks_late=True)
+def outer():
+    """Count, then wait for a job that dies."""
+    count(3 * STRETCH)
+    with allow_join_result(), suppress(Exception):
+        inner.delay().get()
+    seen.append("went on")
+
+
+@app.task(shared=False, acks_late=True)
+def in_threads():
+    """Count, then let a thread do something, and go on."""
+    count(3 * STRETCH)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(client.incr, "in a thread").result()
+    seen.append(1)
+    seen.append(2)
 
 
 @app.task(shared=False)
@@ -135,6 +166,19 @@ def test_a_time_limit_in_a_long_stretch(world):
         world.deliver(sleepy, schedule="crash@9000")
     assert [job.state for job in world.all] == ["failed"]
     assert seen == []
+
+
+def test_a_job_within_a_long_stretch_dies_as_any_other(world):
+    """Python 3.11: nobody looked, and its cleanup ran."""
+    with pytest.raises(AssertionError, match="found nothing to do"):
+        world.deliver(outer, schedule="crash@9000")
+    assert seen == ["went on"]
+
+
+def test_after_threads_lines_are_seen_again(world):
+    """Those of the thread that started them."""
+    found = {*deaths(world, in_threads)}
+    assert lines_of(in_threads.__wrapped__)[-1] in found
 
 
 def test_watched_values_make_points_of_their_own(world):

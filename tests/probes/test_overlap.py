@@ -131,6 +131,28 @@ def pooled(order):
         pay(order)
 
 
+def numbers():
+    """Count in a closure."""
+    number = 0
+
+    def following(order):
+        nonlocal number
+        order = str(order)
+        number += 1
+        return number
+
+    return following
+
+
+following = numbers()
+
+
+@app.task(shared=False, acks_late=True)
+def numbered(order):
+    """Take the next number."""
+    charged.append(following(order))
+
+
 @pytest.fixture
 def world():
     """A world whose project is this file."""
@@ -305,6 +327,23 @@ IN_A_FILE = """with open(PATH, "w") as file:
         if not seen:
             charged.append(order)"""
 LOOK = "seen = order in charged"
+LONG = """with client.lock("charge", timeout=30):
+        if order not in charged:
+            client.incr("a")
+            for _ in range(100):
+                pass
+            charged.append(order)"""
+# As templates are: without a `__name__`.
+EXECUTED = """names = {}
+    exec(compile("def render(call): return call()", "<template>", "exec"), names)
+    names["render"](lambda: order in charged or charged.append(order))"""
+PROXY = """class Proxy:
+        @property
+        def __class__(self):
+            raise RuntimeError("no context")
+    user = Proxy()
+    if order not in charged:
+        charged.append(order)"""
 INI = "[pytest]\naddopts = -p no:hypothesispytest -p no:django -p no:randomly -p no:asyncio -p no:cacheprovider\n"
 
 
@@ -364,3 +403,36 @@ def test_a_lock_on_a_file(explored, tmp_path):
     assert outcomes == {"failed": 1}
     assert said[0].startswith("E   AssertionError: charge is not idempotent at overlap@")
     assert said[0].endswith(": charged 1 -> 2 items")
+
+
+def test_a_long_job_under_a_lock_with_a_lifetime(explored):
+    """However many lines the first one runs while the second asks again: time passes only so far as it sleeps itself."""
+    assert explored(LONG) == ({"passed": 1}, [])
+
+
+@pytest.mark.parametrize(("body", "counts"), [(EXECUTED, {"passed": 1}), (PROXY, {"failed": 1})], ids=["executed", "proxy"])
+def test_what_is_looked_at_for_locks(explored, body, counts):
+    """Neither code without a module nor an object that answers nobody breaks the task."""
+    outcomes, said = explored(body)
+    assert outcomes == counts
+    assert all(line.endswith(": charged 1 -> 2 items") for line in said[:1])
+
+
+def test_a_counter_in_a_closure(world):
+    """What the second one counts is not undone by the tracer of the first."""
+    for number in range(1, 4):  # between counting and returning it would be the task that is at fault
+        with world.fresh():
+            charged.clear()
+            world.deliver(numbered, 7, schedule=f"overlap@{number}")
+            assert len({*charged}) == 2
+
+
+def test_the_first_works_elsewhere_for_a_while(explored):
+    """While it waits for a process of its own, the second may go on; what each of them does stays its own."""
+    body = """with client.lock("charge"):
+        if order not in charged:
+            client.incr("a")
+            subprocess.run(["sleep", "0.3"])
+            client.incr("b")
+            charged.append(order)"""
+    assert explored(f"import subprocess\n    {body}") == ({"passed": 1}, [])
