@@ -14,7 +14,8 @@ __all__ = ["Pair"]
 __tracebackhide__ = True
 
 LONG = 250  # looks at the first thread, which may wait for a server, until it counts as waiting for the second
-MOST = 2_000  # looks, after which it does even if the second sleeps, and after which nobody waits for the other to move
+ASLEEP = 600  # the same, where the second sleeps: then time jumps
+MOST = 2_000  # looks, after which nobody waits for the other to move
 
 
 class Pair(Baton):
@@ -80,7 +81,7 @@ class Pair(Baton):
         worker = self._worker
         with self._mutex:
             asleep = strand.wakes is not None and strand.wakes > worker.clock.now
-            if self._watched or self._over or self._holder is not None or (asleep and not gaze.stood(MOST)):
+            if self._watched or self._over or self._holder is not None or (asleep and not gaze.stood(ASLEEP)):
                 return False
             if strand.wakes is not None and asleep:
                 worker.clock.move_to(strand.wakes)
