@@ -66,9 +66,7 @@ class Execution:
     @property
     def where(self) -> str:
         """The line of project code that runs, `billing/tasks.py:42`; empty where lines are not seen."""
-        source = self.worker.source
-        if source is not None and (self.trace is None or self.trace.hushed):
-            self._at = innermost(sys._getframe(1), Execution.run.__code__, source.is_project) or self._at
+        self._locate()
         return self.worker.source.label(*self._at) if self._at is not None else ""
 
     @property
@@ -182,8 +180,14 @@ class Execution:
     def _happens(self) -> None:
         self._quiet = 0
         if self.trace is not None and self.trace.hushed and not self.worker.route.over:
-            self._at = self.trace.place() or self._at
+            self._locate()
             self.trace.listen()
+
+    def _locate(self) -> None:
+        """Find the line that runs, where none are looked at."""
+        source = self.worker.source
+        if source is not None and (self.trace is None or self.trace.hushed):
+            self._at = innermost(sys._getframe(1), Execution.run.__code__, source.is_project) or self._at
 
     # What happens to it
 

@@ -9,7 +9,7 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
-from pytest_jobs.dying import Killed, innermost, places, running_frames
+from pytest_jobs.dying import Killed, places, running_frames
 from pytest_jobs.remains import Remains, bury
 from pytest_jobs.source import Source
 from pytest_jobs.threads import Followed, stop_threads
@@ -120,10 +120,6 @@ class Trace:
             self._remains.clear(self.watch.source.is_project)
         self._remains.release()
         self.watch.leave(self, self._outer)
-
-    def place(self) -> tuple[str, int] | None:
-        """Return file and line of the innermost project code that the calling thread runs, None where there is none."""
-        return innermost(sys._getframe(1), self._end, self.watch.source.is_project)
 
     def in_import(self) -> bool:
         """Tell whether a module is being imported right here."""

@@ -125,9 +125,7 @@ class Rival:
             self._baton.let_wake()
         if self._baton.ready:
             # Time stands still meanwhile: how often it may ask for a lock was decided when it began.
-            self._waited = False
             self._baton.run_ready(looks=1)
-            self._waited = True
 
     def _holds(self) -> bool:
         """Whether the first one still holds what it held when the second one began."""

@@ -84,7 +84,7 @@ class Gaze:
         stance = stance_of(self._thread)
         self._still = self._still + 1 if stance == self._before else 0
         self._before = stance
-        return self._still >= looks
+        return self.stood(looks)
 
     def stood(self, looks: int) -> bool:
         """Whether it has stood still for so many looks."""

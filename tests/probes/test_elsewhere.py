@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from pytest_jobs.probes.base import Recorder
 from pytest_jobs.probes.dbapi import DBAPIProbe
 from pytest_jobs.probes.sqlalchemy import SQLAlchemyProbe
+from tests.probes.test_locks import Sink
 
 SQLITE = """
 CREATE TABLE a (id INTEGER PRIMARY KEY, n); INSERT INTO a VALUES (7, 0); CREATE TABLE quiet (n); CREATE TABLE hidden (n);
@@ -68,16 +69,6 @@ SAID = {
     },
 }  # fmt: skip
 CASES = [(kind, name) for kind, said in SAID.items() for name in said]
-
-
-class Sink:
-    """A worker in which nothing strikes."""
-
-    def before(self, effect, error):
-        pass
-
-    def after(self, effect, error):
-        pass
 
 
 @pytest.fixture
