@@ -76,10 +76,10 @@ class Tables:
         wrote = wrote or Wrote()
         self._schemas |= {name.rpartition(".")[0] for name in (*wrote.tables, *(wanted or ())) if "." in name}
         known = self.described(query)
-        if wanted is None or self._anywhere(query, known, wrote):
+        names = _Named(known.values())
+        if wanted is None or self._anywhere(query, names, wrote):
             chosen: Iterable[Table] = known.values()
         else:
-            names = _Named(known.values())
             chosen = {table.subject: table for subject in sorted(wanted) for table in names.of(subject)}.values()
         state: dict[str, Rows] = {}
         unreadable: list[Unreadable] = []
@@ -92,9 +92,8 @@ class Tables:
             state[subject] = replace(rows, places=places) if places else rows
         return state, tuple(unreadable)
 
-    def _anywhere(self, query: Query, known: Mapping[str, Table], wrote: Wrote) -> bool:
+    def _anywhere(self, query: Query, names: _Named, wrote: Wrote) -> bool:
         """Tell whether statements may have written to other tables than they name: through views, triggers, functions."""
-        names = _Named(known.values())
         for name in wrote.tables:
             found = names.of(name)
             if not found or any(table.busy for table in found):
