@@ -68,6 +68,7 @@ SAID = {
         "another database": ("INSERT INTO {name}_other.alone VALUES (1)", "{name}_other.alone"),
     },
 }  # fmt: skip
+EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC"  # as it is when a database is made
 CASES = [(kind, name) for kind, said in SAID.items() for name in said]
 
 
@@ -83,10 +84,10 @@ def place(request, tmp_path, server):
     url = make_url(server(kind))
     if kind == "postgresql":
         with psycopg.connect(host=url.host, user=url.username, dbname=url.database, autocommit=True) as made:
-            made.execute("DROP SCHEMA IF EXISTS other CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            made.execute(f"DROP SCHEMA IF EXISTS other CASCADE; {EMPTY}")
             made.execute(POSTGRESQL)
             yield url
-            made.execute("DROP SCHEMA other CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            made.execute(f"DROP SCHEMA other CASCADE; {EMPTY}")
         return
     name = url.database
     with closing(pymysql.connect(host=url.host, user=url.username, autocommit=True)) as made:
