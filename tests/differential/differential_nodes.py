@@ -148,6 +148,12 @@ class Scenario:
         return f"{self.queue}-dead"
 
     @property
+    def wait(self) -> float:
+        """How many seconds its messages wait at most; one that is revoked is acked only then."""
+        jobs = [job for each in self.publish for job in _jobs(each)]
+        return max((job.options.get("countdown", 0.0) for job in jobs), default=0.0)
+
+    @property
     def labels(self) -> list[str]:
         return [label for each in self.publish for label in _labels(each)]
 

@@ -12,12 +12,12 @@ from pytest_jobs import in_process_worker
 def outcome_of(app, scenario, written, left, dead):
     """Sum up what was written down about a scenario, and what its results say."""
     mine = [run for run in written if run["scenario"] == scenario.name]
-    delays, values, seen = {}, {}, {}
+    delays, values, seen = {}, {}, set()
     for run in mine:
         label, retries = run["label"], run["retries"]
         if (label, retries) not in seen and retries:
-            delays.setdefault(label, []).append(_wait(run, seen[label, retries - 1]))
-        seen.setdefault((label, retries), []).append(run["at"])
+            delays.setdefault(label, []).append(_wait(run))
+        seen.add((label, retries))
         if run["values"]:
             values.setdefault(label, []).extend(run["values"])
     shown = [f"{run['label']}{run['retries']}{'+' if run['redelivered'] else ''}" for run in mine]
@@ -50,12 +50,9 @@ def waiting(app, queue):
         return connection.default_channel.queue_declare(queue=queue, passive=True).message_count
 
 
-def _wait(run, before):
-    """How long after the latest of the runs before it, that was not yet too late, a retry was told to wait."""
-    if run["eta"] is None:
-        return 0
-    eta = datetime.fromisoformat(run["eta"]).timestamp()
-    return min(round(eta - at) for at in before if at <= eta)
+def _wait(run):
+    """How long a retry was told to wait."""
+    return round(datetime.fromisoformat(run["eta"]).timestamp() - run["sent"]) if run["eta"] else 0
 
 
 def run_ours(scenario: Scenario, urls, conf, log) -> Outcome:

@@ -16,7 +16,7 @@ from differential_tasks import make_app, runs
 from kombu import pools
 
 PATIENCE = 40.0  # seconds until a scenario that does not do what is expected is given up
-QUIET = 1.0  # seconds in which nothing more may happen
+QUIET = 1.0  # seconds in which nothing more may happen, in a first round; in a further one there are more
 
 
 class RealWorker:
@@ -58,7 +58,7 @@ class RealWorker:
             self.process = None
 
 
-def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processes, directory: Path):
+def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processes, directory: Path, number: int):
     """Run batches of scenarios at once, each batch on a worker of its own; return the outcome of each by its name."""
     log = directory / "runs.log"
     settings = {"broker": urls["broker"], "backend": urls["backend"], "conf": conf, "log": str(log)}
@@ -75,8 +75,10 @@ def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processe
             bury(app, everything)
         for scenario in everything:
             publish(app, scenario)
+        due = time.monotonic() + max(scenario.wait for scenario in everything)
         _wait_until(lambda: all(_done(app, log, broker, each) for each in everything), workers, PATIENCE)
-        _wait_until(lambda: False, workers, QUIET)
+        _wait_until(lambda: time.monotonic() >= due, workers, PATIENCE)
+        _wait_until(lambda: False, workers, QUIET * (2 * number - 1))
         for worker in workers:
             worker.kill()
         left = urls["left"]([scenario.queue for scenario in everything])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.signals import before_task_publish
 from kombu import Queue
 
 SOFT, HARD = 0.2, 0.5  # seconds
@@ -76,6 +77,7 @@ def act(self, *values, scenario, label, script):
         "retries": request.retries,
         "redelivered": bool((request.delivery_info or {}).get("redelivered")),
         "at": time.time(),
+        "sent": request.get("differential_sent"),
         "eta": request.eta,
         "values": list(values),
     }
@@ -86,6 +88,13 @@ def act(self, *values, scenario, label, script):
         if value is not None:
             return value
     return f"{label}{number}"
+
+
+@before_task_publish.connect
+def _note_when(sender, headers, **_):
+    """Write into every message when it was sent, so that a delay is what it was told to wait, however late its sender was."""
+    if sender.startswith("differential."):
+        headers["differential_sent"] = time.time()
 
 
 def _steps(app, kwargs, number):
