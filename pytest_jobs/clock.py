@@ -1,18 +1,16 @@
 """Virtual time: the one clock of a world, and the sleep that moves it."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 
 from freezegun import api as freezegun_api
 from freezegun.api import freeze_time
 
-from pytest_jobs.clock_freezing import quick_start
+from pytest_jobs.clock_freezing import Holders, quick_start
 from pytest_jobs.errors import UsageError
 
 __all__ = ["Clock", "frozen", "seconds"]
@@ -250,20 +248,21 @@ class Clock:
     def _patch_sleep(self) -> None:
         """Replace `time.sleep` wherever a module holds it, as freezegun does with the clocks; leave Hypothesis its own."""
         sleep = self._sleep
-        for key, module in list(sys.modules.items()):
-            names = getattr(module, "__dict__", None)
-            if not names or module is sys.modules[__name__]:
+        for key, module, found in SLEEPERS:
+            if key == __name__:
                 continue
-            for name in _sleepers(key, id(module), len(names)):
+            names = vars(module)
+            for name in found:
                 before = names.get(name)
                 if before is REAL_SLEEP or before is time:
                     setattr(module, name, sleep if before is REAL_SLEEP else self.unfrozen)
                     self._patched.append((module, name, before))
 
 
-@cache
-def _sleepers(module: str, identity: int, size: int) -> tuple[str, ...]:
-    """Find the names under which a module holds `time.sleep`, or Hypothesis `time`; again only when its number of names changed."""
-    names = getattr(sys.modules.get(module), "__dict__", {})
-    wanted = (REAL_SLEEP, time) if module.startswith("hypothesis.") else (REAL_SLEEP,)
-    return tuple(name for name, value in list(names.items()) if any(value is each for each in wanted))
+def _sleepers(key: str, module: Any) -> tuple[str, ...]:
+    """Find the names under which a module holds `time.sleep`, or Hypothesis `time`."""
+    wanted = (REAL_SLEEP, time) if key.startswith("hypothesis.") else (REAL_SLEEP,)
+    return tuple(name for name, value in list(vars(module).items()) if any(value is each for each in wanted))
+
+
+SLEEPERS = Holders(_sleepers)

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from calendar import timegm
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from functools import cache, wraps
 from typing import Any
@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from freezegun import api
 
-__all__ = ["quick_start"]
+__all__ = ["Holders", "quick_start"]
 __tracebackhide__ = True
 
 
@@ -36,32 +36,56 @@ def quick_start(freezer: Any) -> Iterator[None]:
         freezer.modules_at_start = set(sys.modules)
 
 
+class Holders:
+    """The modules that hold what is looked for; one is looked through again only when its number of names has changed.
+
+    Args:
+        find: Returns what a module of this name holds, nothing when empty.
+    """
+
+    def __init__(self, find: Callable[[str, Any], Sequence[Any]]) -> None:
+        self._find = find
+        self._known: dict[str, tuple[Any, Sized, int, Sequence[Any]]] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, Any, Sequence[Any]]]:
+        """Yield name, module and what was found of every one that holds anything."""
+        known, modules = self._known, list(sys.modules.items())
+        for name, module in modules:
+            entry = known.get(name)
+            if entry is None or entry[0] is not module or len(entry[1]) != entry[2]:
+                names = getattr(module, "__dict__", ())
+                entry = known[name] = module, names, len(names), self._find(name, module) if names else ()
+            if entry[3]:
+                yield name, module, entry[3]
+        if len(known) > len(modules):
+            for name in known.keys() - sys.modules.keys():
+                del known[name]
+
+
 class _Modules:
     """What freezegun has of `sys` while it starts: the modules that hold a clock, and under which names."""
 
     def __init__(self, ignored: tuple[str, ...], find: Callable[[Any], Any]) -> None:
-        self.modules: dict[str, Any] = {}
-        self.clocks: dict[int, Any] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for name, module in list(sys.modules.items()):
-                names = getattr(module, "__dict__", None)
-                clocks = _clocks(name, id(module), len(names), find, ignored) if names else ()
-                if clocks:
-                    self.modules[name] = module
-                    self.clocks[id(module)] = clocks
+            found = list(_clocks(ignored, find))
+        self.modules = {name: module for name, module, _ in found}
+        self.clocks = {id(module): clocks for _, module, clocks in found}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys, name)
 
 
 @cache
-def _clocks(module: str, identity: int, size: int, find: Callable[[Any], Any], ignored: tuple[str, ...]) -> Any:
+def _clocks(ignored: tuple[str, ...], find: Callable[[Any], Any]) -> Holders:
     """Find the names under which a module holds a clock, as freezegun does; it leaves some modules alone."""
-    found = sys.modules.get(module)
-    if found is None or module == api.__name__ or module.startswith(ignored) or module.endswith(".six.moves"):
-        return ()
-    return find(found) if getattr(found, "__name__", "datetime") not in {"datetime", "time"} else ()
+
+    def held(name: str, module: Any) -> Any:
+        if name == api.__name__ or name.startswith(ignored) or name.endswith(".six.moves"):
+            return ()
+        return find(module) if getattr(module, "__name__", "datetime") not in {"datetime", "time"} else ()
+
+    return Holders(held)
 
 
 class _Now:

@@ -14,6 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import compress
 from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, FrameType, GeneratorType, MappingProxyType
 from typing import Any
 
@@ -148,7 +149,8 @@ class Remains:
 
 def _young() -> Iterator[Any]:
     for generation in (0, 1):
-        yield from (made for made in gc.get_objects(generation) if type(made) in KINDS and not _running(made))
+        young = gc.get_objects(generation)
+        yield from (made for made in compress(young, map(KINDS.__contains__, map(type, young))) if not _running(made))
 
 
 def _running(made: Any) -> bool:

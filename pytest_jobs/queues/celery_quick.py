@@ -9,19 +9,27 @@ from unittest.mock import patch
 
 from billiard.einfo import _Code, _Frame
 from celery import VERSION
+from celery.app import amqp, trace
 from celery.utils.collections import ConfigurationView
 
-__all__ = ["quick"]
+__all__ = ["quick", "shown_by"]
 __tracebackhide__ = True
+
+PLAIN = frozenset({int, float, bool, type(None)})
 
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """Let Celery remember by what names a setting is looked up, and billiard what the code of an error's frame is like."""
+    """Let Celery remember by what names a setting is looked up, and billiard what the code of an error's frame is like.
+
+    And let Celery show plain arguments and results with `repr`, where its own way of showing them comes to the same.
+    """
     with ExitStack() as stack:
         if VERSION >= (5, 7):  # before, names went before mappings
             stack.enter_context(patch.object(ConfigurationView, "__getitem__", _looked_up(ConfigurationView.__getitem__)))
         stack.enter_context(patch.object(_Frame, "Code", staticmethod(_described)))
+        for module in (amqp, trace):
+            stack.enter_context(patch.object(module, "saferepr", shown_by(module.saferepr)))
         yield
 
 
@@ -29,6 +37,25 @@ def quick() -> Iterator[None]:
 def _described(code: CodeType) -> Any:
     """Describe code as billiard does for each frame of each error: it lists the position of every instruction."""
     return _Code(code)
+
+
+def shown_by(celery: Callable[..., str]) -> Callable[..., str]:
+    """Make what shows a value as Celery does; it makes a token of each part of it, and streams them."""
+
+    def saferepr(value: Any, maxlen: int | None = None, maxlevels: int = 3, seen: Any = None) -> str:
+        kind = type(value)
+        if maxlevels > 0 and (_plain(value) or (kind is tuple and all(map(_plain, value))) or (kind is dict and not value)):
+            text = repr(value)
+            if maxlen is None or len(text) < maxlen:
+                return text
+        return celery(value, maxlen, maxlevels, seen)
+
+    return saferepr
+
+
+def _plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in PLAIN or (kind is str and value.isalnum())
 
 
 def _looked_up(by_celery: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:

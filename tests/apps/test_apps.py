@@ -45,7 +45,10 @@ FOUND = {
         "file": "upload is not idempotent at twice: s3:reports/files/1 absent -> '500'",
     },
 }
-CASES = [pytest.param(app, case, id=f"{app}-{case}") for app, cases in FOUND.items() for case in cases]
+# An application's tests run once, in one of xdist's workers.
+CASES = [
+    pytest.param(app, case, id=f"{app}-{case}", marks=pytest.mark.xdist_group(app)) for app, cases in FOUND.items() for case in cases
+]
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +92,7 @@ def test_its_repaired_twin_is_clean(outcomes, app, case):
     assert set(found.get(f"test_repaired_{case}", ())) == {""}, text
 
 
-@pytest.mark.parametrize("app", FOUND)
+@pytest.mark.parametrize("app", [pytest.param(app, marks=pytest.mark.xdist_group(app)) for app in FOUND])
 def test_each_test_of_an_application_is_named_here(outcomes, app):
     """No case of an application is forgotten, and nothing went unseen."""
     found, text = outcomes(app)

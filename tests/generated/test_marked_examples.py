@@ -92,7 +92,7 @@ class TestTwice:
 def test_replaying_one_schedule(run):
     """The printed id, given to `--jobs-schedule`, is the only one tried in each example."""
     source = f"""
-@pytest.mark.idempotent
+@pytest.mark.idempotent("twice", "crash")
 @{SOME}
 @given(order=st.integers())
 def test_charge(order):
@@ -318,7 +318,7 @@ class TestMarked(Stopwatch):
 def test_derandomize_and_the_database(run, pytester):
     """The same examples come each time, and a failing one is kept and tried first."""
     source = """
-@pytest.mark.idempotent
+@pytest.mark.idempotent("twice")
 @settings(SETTINGS, report_multiple_bugs=False, **UNHURRIED)
 @given(order=st.integers())
 def test_charge(order):
@@ -343,7 +343,7 @@ def test_charge(order):
 def test_reproducing_a_failure(run):
     """The blob that Hypothesis prints reproduces the example under its schedules; what the test notes is told once."""
     source = """
-@pytest.mark.idempotent
+@pytest.mark.idempotent("twice")
 @settings(max_examples=50, derandomize=True, print_blob=True, **UNHURRIED)
 @given(order=st.integers())
 def test_charge(order):

@@ -1,4 +1,4 @@
-"""The generated suite: a thousand small tests of twenty kinds, in two broker families."""
+"""The generated suite: small tests of twenty kinds, in two broker families."""
 
 SHOP = '''
 import time
