@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Execution"]
 __tracebackhide__ = True
 
-STRETCH = 1_000  # lines of project code in which nothing happens, after which no more are looked at until something does
+STRETCH = 500  # lines of project code in which nothing happens, after which no more are looked at until something does
 
 
 class Execution:
@@ -163,11 +163,12 @@ class Execution:
             worker.baton.pause()
         self._at = filename, line
         self._quiet += 1
-        if self._quiet > STRETCH or worker.route.over:
+        route = worker.route
+        if self._quiet > STRETCH or not (route.untouched or route.recording):
             self._hush()
         if worker.faults.lines:
             worker.faults.at_line(filename, line)
-        worker.route.line(self)
+        route.line(self)
 
     def _hush(self) -> None:
         """Look at no more lines until something happens, where all of them are one class of points."""

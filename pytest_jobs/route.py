@@ -118,7 +118,8 @@ class Route:
 
     def line(self, execution: "Execution") -> None:
         """A line of project code is about to run; most are only counted."""
-        if not (self.recording and not self.untouched) and (not self.untouched or self.untouched[0].at != self.reached + 1):
+        untouched = self.untouched
+        if untouched[0].at != self.reached + 1 if untouched else not self.recording:
             if execution.disturbed and self.reached < MOST_POINTS:
                 self.reached += 1
             return

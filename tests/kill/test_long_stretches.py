@@ -13,7 +13,7 @@ from celery.result import allow_join_result
 
 from pytest_jobs import execution, in_process_worker
 
-STRETCH = 50  # lines, instead of a thousand
+STRETCH = 50  # lines, instead of five hundred
 app = Celery("long", broker="memory://localhost/", backend="cache+memory://", set_as_current=False)
 client = fakeredis.FakeRedis()
 seen = []
