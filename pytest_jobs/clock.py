@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from freezegun import api as freezegun_api
@@ -248,7 +249,7 @@ class Clock:
     def _patch_sleep(self) -> None:
         """Replace `time.sleep` wherever a module holds it, as freezegun does with the clocks; leave Hypothesis its own."""
         sleep = self._sleep
-        for key, module, found in SLEEPERS:
+        for key, module, found in _sleepers():
             if key == __name__:
                 continue
             names = vars(module)
@@ -259,10 +260,12 @@ class Clock:
                     self._patched.append((module, name, before))
 
 
-def _sleepers(key: str, module: Any) -> tuple[str, ...]:
+@cache
+def _sleepers() -> Holders:
     """Find the names under which a module holds `time.sleep`, or Hypothesis `time`."""
-    wanted = (REAL_SLEEP, time) if key.startswith("hypothesis.") else (REAL_SLEEP,)
-    return tuple(name for name, value in list(vars(module).items()) if any(value is each for each in wanted))
 
+    def held(key: str, module: Any) -> tuple[str, ...]:
+        wanted = (REAL_SLEEP, time) if key.startswith("hypothesis.") else (REAL_SLEEP,)
+        return tuple(name for name, value in list(vars(module).items()) if any(value is each for each in wanted))
 
-SLEEPERS = Holders(_sleepers)
+    return Holders(held)
