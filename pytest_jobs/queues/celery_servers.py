@@ -4,7 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 from itertools import count
-from queue import Empty
+from queue import Empty, SimpleQueue
 from threading import get_ident
 from typing import Any
 
@@ -17,7 +17,16 @@ __all__ = ["Client", "MemoryServer", "RabbitServer", "RedisServer", "Server"]
 __tracebackhide__ = True
 
 # fakeredis renamed it, and warns about the old name.
-CONNECTION = getattr(fakeredis, "FakeRedisConnection", None) or fakeredis.FakeConnection
+FAKE: Any = getattr(fakeredis, "FakeRedisConnection", None) or fakeredis.FakeConnection
+
+
+class Connection(FAKE):  # type: ignore[misc, unused-ignore]
+    """A connection within this process, whose answers wait in a queue that is not written in Python."""
+
+    def _connect(self) -> Any:
+        socket = super()._connect()
+        socket.responses = SimpleQueue()
+        return socket
 
 
 class Line:
@@ -132,7 +141,7 @@ class RedisServer:
 
     def pool(self, **parameters: Any) -> ConnectionPool:
         wanted = {key: parameters[key] for key in ("db", "decode_responses", "encoding") if key in parameters}
-        return ConnectionPool(connection_class=CONNECTION, server=self.fake, **wanted)
+        return ConnectionPool(connection_class=Connection, server=self.fake, **wanted)
 
     def shared(self, db: int) -> Client:
         """Return the one client of the calling thread for a database: all channels that it uses share its connection."""
