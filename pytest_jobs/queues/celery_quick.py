@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
-from types import CodeType
+from functools import cache, lru_cache
+from types import CodeType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -59,14 +59,9 @@ def _plain(value: Any) -> bool:
 
 
 def _looked_up(by_celery: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    names: dict[Any, tuple[str, ...]] = {}
-
     def getitem(view: Any, key: str) -> Any:
-        known = key, view.prefix, view.key_t, view._keys
         try:
-            under = names[known]
-        except KeyError:
-            under = names[known] = tuple(dict.fromkeys(view._key(name) for name in view._to_keys(key)))
+            under = _names(view.__class__, key, view.prefix, view.key_t, view._keys)
         except TypeError:  # a list of functions
             return by_celery(view, key)
         for mapping in view.maps:
@@ -79,3 +74,10 @@ def _looked_up(by_celery: Callable[[Any, str], Any]) -> Callable[[Any, str], Any
         return by_celery(view, key)
 
     return getitem
+
+
+@lru_cache(2_000)
+def _names(kind: Any, key: str, prefix: str | None, key_t: Any, keys: Any) -> tuple[str, ...]:
+    """Return by what names a view looks for a setting."""
+    view = SimpleNamespace(prefix=prefix, key_t=key_t, _keys=keys)
+    return tuple(dict.fromkeys(kind._key(view, name) for name in kind._to_keys(view, key)))
