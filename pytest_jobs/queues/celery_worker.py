@@ -22,6 +22,7 @@ class _Scheduled(NamedTuple):
     eta: datetime
     serial: int
     entry: "_Entry"
+    priority: int
 
 
 class _Entry:
@@ -54,28 +55,28 @@ class VirtualTimer:
     def queue(self) -> list[_Scheduled]:
         return sorted(self.entries, key=lambda scheduled: scheduled[:2])
 
-    def _enter(self, when: datetime, entry: _Entry) -> _Entry:
+    def _enter(self, when: datetime, entry: _Entry, priority: int) -> _Entry:
         self.serial += 1
-        self.entries.append(_Scheduled(when, self.serial, entry))
+        self.entries.append(_Scheduled(when, self.serial, entry, priority))
         return entry
 
     def call_at(
         self, eta: float, fun: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Any = None, priority: int = 0
     ) -> _Entry:
         when = args[0].eta
-        return self._enter(when if when.tzinfo else when.replace(tzinfo=UTC), _Entry(fun, args, kwargs))
+        return self._enter(when if when.tzinfo else when.replace(tzinfo=UTC), _Entry(fun, args, kwargs), priority)
 
     def call_after(
         self, secs: float, fun: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Any = None, priority: int = 0
     ) -> _Entry:
         # Rounded up: a token bucket that is asked a moment too early would be asked for ever.
-        return self._enter(self.now() + timedelta(microseconds=math.ceil(secs * 1e6)), _Entry(fun, args, kwargs))
+        return self._enter(self.now() + timedelta(microseconds=math.ceil(secs * 1e6)), _Entry(fun, args, kwargs), priority)
 
     def call_repeatedly(self, secs: float, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> _Entry:
         return _Entry(fun, (), {})
 
     def next_due(self) -> datetime | None:
-        return min((eta for eta, _, entry in self.entries if not entry.cancelled), default=None)
+        return min((item.eta for item in self.entries if not item.entry.cancelled), default=None)
 
     def take_due(self, now: datetime) -> _Entry | None:
         due = min((item for item in self.entries if item.eta <= now), key=lambda item: item[:2], default=None)

@@ -151,6 +151,17 @@ def test_inspect_answers_from_our_worker(world, app, add):
     assert add.name in next(iter(app.control.inspect().registered().values()))
 
 
+def test_inspect_knows_what_waits(world, app, add):
+    """Until its time has come."""
+    eta = world.clock.now + timedelta(seconds=60)
+    result = add.apply_async((1, 2), countdown=60)
+    world.drain()
+    (told,) = next(iter(app.control.inspect().scheduled().values()))
+    assert (told["eta"], told["request"]["id"]) == (eta.isoformat(), result.id)
+    world.settle()
+    assert app.control.inspect().scheduled() == {"jobs@localhost": []}
+
+
 def test_purge_empties_the_queue(world, app, add):
     """A purged message is gone, and its job with it."""
     add.delay(1, 2)
