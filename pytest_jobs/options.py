@@ -63,7 +63,7 @@ class Options:
         if "start" in given:
             given["start"] = _instant(given["start"])
         if "schedules" in given:
-            given["schedules"] = kinds(_words(given["schedules"], "schedules"), "jobs_schedules")
+            given["schedules"] = kinds(_words(given["schedules"], "schedules") or ("",), "jobs_schedules")
         for name in ("ignore", "idempotency_headers", "source"):
             if name in given:
                 given[name] = _words(given[name], name)
@@ -150,7 +150,7 @@ def configured(config: "pytest.Config") -> Options:
     wanted = config.getoption("jobs_explore")
     if wanted is None:
         return options
-    return replace(options, explore=kinds([name for name in wanted.split(",") if name], "--jobs-explore"))
+    return replace(options, explore=kinds([name for name in wanted.split(",") if name] or [wanted], "--jobs-explore"))
 
 
 def declare(parser: "pytest.Parser") -> None:

@@ -93,6 +93,7 @@ def test_order():
 
 SETTINGS = {
     "jobs_schedules = thrice": f"jobs_schedules was given the schedule kind 'thrice'; {KINDS}",
+    "jobs_schedules =": f"jobs_schedules was given the schedule kind ''; {KINDS}",
     "jobs_broker = rabbit": "jobs_broker is 'rabbit'; allowed are auto, redis, rabbitmq, memory",
     "jobs_idempotency_headers = X:Key": "jobs_idempotency_headers has 'X:Key'; allowed are names of headers, for example X-Order-Key",
     "jobs_max_schedules = many": "jobs_max_schedules is 'many'; allowed is a whole number from 1",
@@ -100,6 +101,8 @@ SETTINGS = {
     "jobs_source = nowhere": "jobs_source names 'nowhere'; allowed are paths that exist and importable modules",
     "jobs_source = ../nowhere": "jobs_source names '../nowhere'; allowed are paths that exist and importable modules",
     "--jobs-explore=thrice": f"--jobs-explore was given the schedule kind 'thrice'; {KINDS}",
+    "--jobs-explore=": f"--jobs-explore was given the schedule kind ''; {KINDS}",
+    "--jobs-explore=,": f"--jobs-explore was given the schedule kind ','; {KINDS}",
     "--jobs-schedule=thrice": "'thrice' is no schedule; allowed are once, twice, late@N, crash@N, fail@N, reply-lost@N, overlap@N, "
     "and several joined by +",
 }
