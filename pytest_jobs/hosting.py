@@ -73,6 +73,7 @@ class Hosting:
         self.on_death: Callable[[], None] = lambda: None
         self.on_execute: Callable[[], None] = lambda: None
         self.keep_lost = False
+        self.kept = 0
         self.stopping = ""
         self.marked: set[str] = set()
         self.wanted: frozenset[str] = frozenset()

@@ -275,7 +275,7 @@ class Session:
             state, self.effects(), outcomes(self.worker, gave_up), left_over(self.worker), frozenset(self.clock.instants),
             self.clock.real, tuple(unreadable), self.worker.early,
             tuple(each.name for each in self.worker.ledger.entries.values() if not each.attempts),
-            frozenset((*state, *touched)),
+            frozenset((*state, *touched)), self.worker.kept,
         )  # fmt: skip
 
     def whole_world(self) -> World:

@@ -189,6 +189,8 @@ class _Comparing:
 
     def _left(self) -> Iterator[Finding]:
         lost = any(outcome.state == "lost" for outcome in self.now.outcomes)
+        if self.now.kept or any(outcome.state == "lost" for outcome in self.once.outcomes):
+            self._hidden("lost")
         mine, theirs = ([tokens.of(each) for each in world.left] for tokens, world in self._sides())
         for sentence in unmatched(self.once.left, self.now.left, (mine, theirs))[1]:
             if lost and tells_loss(sentence):

@@ -221,6 +221,7 @@ class Worker(Hosting):
             raise AssertionError(hung(execution.entry.name, execution.hung, self._unlimited.get(execution.entry.name, "")))
         entry = execution.entry
         if self.keep_lost and entry.state is None and not entry.copies:
+            self.kept += 1
             self.queue.put(self.queue.copy(execution.envelope, redelivered=True))
         return True
 

@@ -123,6 +123,7 @@ class World:
         unrun: The task of each job that no worker of the run took, another service's for example.
         early: The jobs that were published before the transaction around them committed.
         touched: What jobs wrote to, also where nothing lies any more.
+        kept: How often a message came back only because the test's `ignore` accepts its loss.
     """
 
     state: Mapping[str, Any]
@@ -135,6 +136,7 @@ class World:
     early: tuple[Early, ...] = ()
     unrun: tuple[str, ...] = ()
     touched: frozenset[str] = frozenset()
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)

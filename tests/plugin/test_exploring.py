@@ -300,6 +300,20 @@ def test_unused(jobs):
     result.stdout.fnmatch_lines(["*JobsWarning: ignore='refunds' of test_unused matched nothing"])
 
 
+def test_at_most_once_is_accepted(suite):
+    """The word `lost` has been of use although, with it, no job is lost."""
+    suite.run("""
+@app.task(shared=False)
+def early(order):
+    charged[:] = [order]
+
+@pytest.mark.idempotent("crash", ignore=["lost"])
+def test_early(jobs):
+    jobs.watch(charged)
+    jobs.run(early, 7)
+""").assert_outcomes(passed=1, warnings=0)
+
+
 def test_patterns_of_the_ini_file_need_not_match(suite):
     """They are for every test, so none has to use them."""
     suite.ini("jobs_ignore =", "    charged", "    refunds")

@@ -452,6 +452,14 @@ class TestOutcomes:
         accepted = judged(once, self.world(lost), "lost")
         assert (accepted.findings, accepted.ignored) == ((), ("lost",))
 
+    def test_a_loss_that_ignore_prevented(self) -> None:
+        """`lost` has been of use where a message came back because of it, and where the undisturbed run loses the job too."""
+        once = self.world(Outcome("shop.charge", 1, (("succeeded", 3),), "succeeded"))
+        lost = self.world(Outcome("shop.charge", 1, (("retry lost", "None"),), "lost"))
+        assert judged(once, replace(once, kept=1), "lost").matched == {"lost"}
+        assert judged(lost, lost, "lost").matched == {"lost"}
+        assert judged(once, once, "lost").matched == frozenset()
+
     def test_ignored_results(self) -> None:
         """The word `result` covers every job's."""
         once = self.world(Outcome("charge", 1, (("succeeded", 3),), "succeeded"))
