@@ -225,6 +225,10 @@ class Hosting:
     def publishing(self) -> bool:
         return self.current is None and not self._calls
 
+    def outcome(self, job_id: str) -> tuple[str, Any, BaseException | None]:
+        entry = self.ledger.entries.get(job_id)
+        return ("pending", None, None) if entry is None else (self.ledger.state(entry, self.clock.now), entry.value, entry.error)
+
     def unlimited(self, task: str, pool: str) -> None:
         self._unlimited.setdefault(task, pool)
 

@@ -105,6 +105,9 @@ class Host(Protocol):
     def glance(self) -> None:
         """Run what is due, because test code looks at a result."""
 
+    def outcome(self, job_id: str) -> tuple[str, Any, BaseException | None]:
+        """Return a job's state, its value and its error, as far as there are any."""
+
 
 class Queue(Protocol):
     """A job queue's library, driven one message at a time."""

@@ -82,6 +82,7 @@ class Takeover:
             lambda: host.glance(),
             lambda: now().timestamp(),
             lambda operation: hooks.outage(operation),
+            host,
         )
 
     def __enter__(self) -> "Takeover":

@@ -1,6 +1,7 @@
 """Result backends in this process; waiting for a result runs the worker."""
 
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 from celery import states
@@ -8,12 +9,14 @@ from celery.backends.base import Backend, DisabledBackend, KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TimeoutError  # noqa: A004 - Celery's own name
 
+from pytest_jobs.queues.base import Host
 from pytest_jobs.queues.celery_servers import Client, RedisServer
 from pytest_jobs.queues.celery_urls import backend_named
 
 __all__ = ["Waiter", "backend_for"]
 __tracebackhide__ = True
 
+ENDS = MappingProxyType({"succeeded": states.SUCCESS, "failed": states.FAILURE, "retrying": states.RETRY, "revoked": states.REVOKED})
 COUNTERS = ("cache", "memcache", "memcached", "pylibmc", "memory", "couchbase", "arangodb", "elasticsearch")
 
 
@@ -22,12 +25,13 @@ class Waiter:
 
     def __init__(
         self, until: Callable[[Callable[[], bool], float | None, str], None], glance: Callable[[], None],
-        now: Callable[[], float], outage: Callable[[str], None],
+        now: Callable[[], float], outage: Callable[[str], None], host: Host,
     ) -> None:
         self.until = until
         self.glance = glance
         self.now = now
         self.outage = outage
+        self.host = host
 
 
 class _RunsTheWorker:
@@ -132,6 +136,30 @@ class MemoryBackend(_RunsTheWorker, KeyValueStoreBackend):
             self.data[self._text(key)] = (self._alive(key), self.waiter.now() + float(value))
 
 
+class NoBackend(_RunsTheWorker, DisabledBackend):
+    """Of an app that stores no results: a job is refused them, as in production; test code has them, as in eager mode."""
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Any:
+        self._refuse_jobs()
+        return super().get_task_meta(task_id, cache=False)
+
+    def _wait(self, result: Any, timeout: float | None) -> Any:
+        self._refuse_jobs()
+        return super()._wait(result, timeout)
+
+    def _refuse_jobs(self) -> None:
+        if not self.waiter.host.publishing():
+            self._is_disabled()
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        state, value, error = self.waiter.host.outcome(task_id)
+        status = ENDS.get(state, states.PENDING)
+        return {
+            "task_id": task_id, "status": status, "result": error if status in states.EXCEPTION_STATES else value,
+            "traceback": None, "children": [],
+        }  # fmt: skip
+
+
 class _InProcessRedis(_RunsTheWorker):
     server: RedisServer
 
@@ -148,7 +176,7 @@ def backend_for(
     """Make the result backend of `app`: of the class it configured when that is Redis, else in memory."""
     cls, url = backend_named(app.backend_cls or app.conf.result_backend, app.loader)
     if isinstance(cls, type) and issubclass(cls, DisabledBackend):
-        return cls(app=app, url=url)
+        return type("DisabledBackend", (NoBackend,), {"waiter": waiter})(app=app, url=url)
     if isinstance(cls, type) and issubclass(cls, RedisBackend):
         server = redis_server(str(url or "redis://localhost:6379"))
         made = type(cls.__name__, (_InProcessRedis, cls), {"waiter": waiter, "server": server})

@@ -162,6 +162,50 @@ def test_inspect_knows_what_waits(world, app, add):
     assert app.control.inspect().scheduled() == {"jobs@localhost": []}
 
 
+def without_backend(**conf):
+    return Celery("bare", broker="memory://localhost/", set_as_current=False, **conf)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_results_without_a_backend(world, eager):
+    """Test code gets every result."""
+    bare = without_backend(task_always_eager=eager)
+
+    @bare.task(shared=False)
+    def halve(n):
+        if n % 2:
+            raise ValueError(n)
+        return n // 2
+
+    assert halve.delay(8).get() == 4
+    with pytest.raises(ValueError, match="3"):
+        halve.delay(3).get()
+    later = halve.apply_async((6,), countdown=60)
+    if not eager:
+        assert (later.ready(), later.state) == (False, "PENDING")
+        with pytest.raises(TimeoutError):
+            later.get(timeout=59)
+    assert later.get(timeout=1) == 3
+    assert (later.successful(), later.state) == (True, "SUCCESS")
+    assert group(halve.s(n) for n in (2, 4)).delay().get() == [1, 2]
+    assert halve.apply_async((3,)).get(propagate=False).args == (3,)
+    with pytest.raises(WouldWaitForever):
+        bare.AsyncResult("nobody").get()
+
+
+def test_jobs_are_refused_results_without_a_backend(world):
+    """As in production."""
+    bare = without_backend()
+
+    @bare.task(shared=False, bind=True)
+    def ask(self, how):
+        return getattr(bare.AsyncResult(self.request.id), how)()
+
+    for how in ("ready", "forget"):
+        assert isinstance(world.run(ask, how).error, NotImplementedError)
+    assert isinstance(world.run(ask, "get").error, RuntimeError | NotImplementedError)
+
+
 def test_purge_empties_the_queue(world, app, add):
     """A purged message is gone, and its job with it."""
     add.delay(1, 2)
