@@ -48,7 +48,8 @@ class InProcessPool(BasePool):
         accept_callback: Any = None, timeout_callback: Any = None, error_callback: Any = None,
         soft_timeout: float | None = None, timeout: float | None = None, **_: Any,
     ) -> None:
-        limits = (soft_timeout, timeout)
+        # As billiard: what neither the message nor the task says, the worker's own configuration does.
+        limits = (soft_timeout or self.app.conf.task_soft_time_limit or None, timeout or self.app.conf.task_time_limit or None)
         execute = partial(self._execute, target, args, callback, accept_callback, timeout_callback, error_callback, limits)
         if self.busy:
             self.waiting.append((args[1], self.worker.tag, execute))

@@ -56,6 +56,31 @@ def test_a_task_that_goes_on_is_killed_at_the_hard_limit(app):
         assert app.done == [("soft", 10)]
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("setting", "outcome", "after"), [("task_soft_time_limit", "failed", 10), ("task_time_limit", "timed out", 20)]
+)
+def test_limits_of_the_configuration(setting, outcome, after, inside):
+    """They hold for tasks without limits, also when they are set after the tasks are made; the task's and the message's come first."""
+    app = make()
+
+    @app.task(shared=False)
+    def unlimited():
+        time.sleep(60)
+
+    app.finalize()
+    assert unlimited.time_limit is None
+    app.conf.update({} if inside else {setting: after})
+    with in_process_worker(app) as jobs:
+        app.conf.update({setting: after})
+        job = jobs.run(unlimited)
+        assert ([attempt.outcome for attempt in job.attempts], jobs.clock.elapsed.total_seconds()) == ([outcome], after)
+        jobs.run(unlimited.s().set(soft_time_limit=2, time_limit=4))
+        assert jobs.clock.elapsed.total_seconds() == after + 2
+        jobs.run(app.slow)
+        assert jobs.clock.elapsed.total_seconds() == after + 2 + 10
+
+
 @pytest.mark.parametrize(
     ("flags", "outcomes"),
     [
