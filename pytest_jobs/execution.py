@@ -37,6 +37,7 @@ class Execution:
         self.retries = retries
         self.disturbed = not extra and worker.disturbs(entry)
         self.entered = False
+        self.began = False
         self.child_only = False
         self.soft_struck = False
         self.hung = ""
@@ -101,21 +102,27 @@ class Execution:
 
     def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the task's own body."""
-        self.entered = True
-        # Celery then draws the waits at random, and may draw none.
-        self.entry.backs_off = bool(getattr(task, "retry_backoff", False))
-        self.started = self.worker.clock.timestamp
+        self.began = True
 
         def faulty() -> Any:
             return self.worker.faults.around_task(task.name, self, lambda: run(*args, **kwargs))
 
+        return self._ended(faulty) if self.entered else self._enter(task, run, faulty)
+
+    def call(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run what lies around the task's body, a part of it to whoever wrote it."""
+        return self._enter(task, task.run, lambda: run(*args, **kwargs))
+
+    def _enter(self, task: Any, run: Callable[..., Any], work: Callable[[], Any]) -> Any:
+        self.entered = True
+        self.entry.backs_off = bool(getattr(task, "retry_backoff", False))  # then waits are drawn at random, and may be none
+        self.started = self.worker.clock.timestamp
         if self.worker.source is None and self.limits != (None, None):
             self.worker.source = self.worker.find_source()
         self._run = run
         try:
-            self.value = faulty() if self._is_safe() else self._traced(run, faulty)
-        except BaseException as error:
-            self.error = error
+            value = self._ended(work if self._is_safe() else lambda: self._traced(work))
+        except BaseException:
             if self.trace is not None:
                 self.trace.refuse()
             self.worker.recorder.turn()
@@ -123,6 +130,16 @@ class Execution:
         self.worker.recorder.turn()
         if self.trace is not None:
             self.trace.refuse()
+        return value
+
+    def _ended(self, work: Callable[[], Any]) -> Any:
+        """Keep what the work returns or raises: what lies around a body has the last word."""
+        try:
+            self.value = work()
+        except BaseException as error:
+            if self.error is None or type(error) is type(self.error):
+                self.error = error
+            raise
         return self.value
 
     def _is_safe(self) -> bool:
@@ -138,13 +155,13 @@ class Execution:
         self.worker.source = self.worker.source or self.worker.find_source()
         return self._new_trace(None)
 
-    def _traced(self, run: Any, faulty: Callable[[], Any]) -> Any:
+    def _traced(self, work: Callable[[], Any]) -> Any:
         """Run the body where it can be killed, seeing its lines when the schedule is about points."""
         worker = self.worker
         lines = (worker.route.lines and self.disturbed) or bool(worker.faults.lines) or worker.rival is not None
         lines = lines or (worker.baton is not None and worker.baton.at_lines)
         self.trace = self._new_trace(self._line if lines else None)
-        return self.trace.run(faulty)
+        return self.trace.run(work)
 
     def _new_trace(self, on_line: Callable[[str, int], None] | None) -> Any:
         from pytest_jobs.points import Trace

@@ -275,6 +275,12 @@ class Hosting:
 
     def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         current = self.current
-        if current is None or current.entered or task.request.id != current.entry.id:
+        if current is None or current.began or task.request.id != current.entry.id:
             return run(*args, **kwargs)
         return current.body(task, run, args, kwargs)
+
+    def call(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        current = self.current
+        if current is None or current.entered or task.request.id != current.entry.id:
+            return run(*args, **kwargs)
+        return current.call(task, run, args, kwargs)

@@ -12,6 +12,7 @@ import pytest
 from pytest_jobs.case import Case, first_line, private
 from pytest_jobs.errors import JobsWarning, RunawayJobs, UsageError
 from pytest_jobs.options import Options, configured, declare
+from pytest_jobs.testcases import ending
 
 if TYPE_CHECKING:
     from pytest_jobs.jobs import Jobs
@@ -175,7 +176,7 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
         raise case.late.error
     case.calling = True
     try:
-        with _examples(item):
+        with _examples(item), ending(item, lambda: _end(item, case)) as ended:
             result = yield
     except Exception as error:
         if case.found is not None and case.found.first is not None:
@@ -185,11 +186,16 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
         raise
     finally:
         case.calling = False
+    if not ended:
+        _end(item, case)
+    return result
+
+
+def _end(item: pytest.Function, case: Case) -> None:
     if not case.subtests:
         _at_the_test(item, _judge)
     elif case.clone:
         raise AssertionError(case.subtests[0])
-    return result
 
 
 @contextmanager

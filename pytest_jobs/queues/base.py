@@ -90,6 +90,9 @@ class Host(Protocol):
     def body(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the task's body itself, at the points and under the faults of this attempt."""
 
+    def call(self, task: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run what the project's own kind of task does around that body."""
+
     def ended(self, job_id: str, state: str, error: BaseException | None) -> None:
         """A job came to an end without an execution: `revoked`, `rejected` or `failed`."""
 

@@ -1,8 +1,10 @@
 """The bodies of tasks, led through the host."""
 
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any
+
+from celery.app.trace import task_has_custom
 
 from pytest_jobs.queues.base import Host
 
@@ -17,6 +19,7 @@ class Bodies:
 
     def __init__(self) -> None:
         self.led: dict[int, tuple[Any, str, Any, bool]] = {}
+        self._called: dict[type, tuple[Any, bool]] = {}
 
     def lead(self, task: Any) -> None:
         """Lead a task's body, inside autoretry, through the host."""
@@ -35,6 +38,24 @@ class Bodies:
 
         setattr(task, name, run)
         self.led[id(task)] = (task, name, body, own)
+        if task_has_custom(task, "__call__"):
+            self._lead_call(type(task))
+
+    def _lead_call(self, kind: type) -> None:
+        """Lead what a project's tasks do around their bodies, which an instance cannot override."""
+        if kind in self._called:
+            return
+        call = kind.__call__
+
+        @wraps(call)
+        def around(task: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return self.host.call(task, partial(call, task), args, kwargs)
+            except Exception as error:  # noqa: BLE001 - it goes on
+                raise error.with_traceback(_theirs(error.__traceback__))  # noqa: B904 - it is the same
+
+        self._called[kind] = call, "__call__" in vars(kind)
+        kind.__call__ = around  # type: ignore[method-assign]
 
     def restore(self) -> None:
         """Leave the tasks as they were."""
@@ -46,6 +67,12 @@ class Bodies:
             vars(task).pop("__trace__", None)
             vars(task).pop("override_max_retries", None)
         self.led.clear()
+        for kind, (call, own) in self._called.items():
+            if own:
+                kind.__call__ = call  # type: ignore[method-assign]
+            else:
+                del kind.__call__
+        self._called.clear()
 
 
 def _theirs(traceback: TracebackType | None) -> TracebackType | None:

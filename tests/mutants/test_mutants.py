@@ -39,6 +39,18 @@ SHIP = """
 def ship(order):
     with closing(connect()) as c, c: c.execute("UPDATE orders SET status = 'shipped' WHERE id = ?", (order,))
 """
+AROUND = """
+class Careless(app.Task):
+    def __call__(self, order):
+        with closing(connect()) as c, c: c.execute("UPDATE orders SET charged = charged + 1 WHERE id = ?", (order,))
+        return super().__call__(order)
+
+
+class Careful(app.Task):
+    def __call__(self, order):
+        with closing(connect()) as c, c: c.execute("UPDATE orders SET charged = 1 WHERE id = ?", (order,))
+        return super().__call__(order)
+"""
 LOOK = """
 def charge(order):
     with closing(connect()) as c:
@@ -185,6 +197,10 @@ PAIRS = {
         '"crash"', 'charge is not idempotent at crash@6: redis:lock:7: lock left behind (+1 more)',
         LOCK.format(ttl="", else_="return"), LOCK.format(ttl=", ex=60", else_="raise self.retry(countdown=61)"), CLIENT, BOUND,
     ),
+    "around the body": Pair(
+        '"crash"', "charge is not idempotent at crash@10: orders.charged 1 -> 2", sql(PAID), sql(PAID), RUN,
+        f"{LATE}, base=Careless", f"{LATE}, base=Careful",
+    ),
     "stuck": Pair('"twice", "crash"', "charge is not idempotent at crash@13: orders.status: stuck at 'processing'", CLAIM.format(done=("done", "processing")), CLAIM.format(done=("done",))),
     "permanent error retried": Pair(
         "", "charge does not wait as expected: 0 retries expected, 3 made", CALL, CALL, PERMANENT,
@@ -198,7 +214,7 @@ PAIRS = {
 
 def task(options, body):
     """Return the module's own part."""
-    return f"class Declined(Exception):\n    pass\n\n{SHIP}\n\n@app.task({options})\n{body.strip()}\n"
+    return f"class Declined(Exception):\n    pass\n\n{SHIP}\n{AROUND}\n\n@app.task({options})\n{body.strip()}\n"
 
 
 def source_of(pair):

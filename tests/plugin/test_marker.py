@@ -148,6 +148,43 @@ class TestCharging(unittest.TestCase):
     result.assert_outcomes(failed=3, passed=1, xfailed=1, skipped=1)
 
 
+def test_a_unittest_test_ends_before_its_own_teardown(suite):
+    """What `setUp` made is still there for jobs that the test left, for second deliveries, and when the world is read."""
+    result = suite.run("""
+import unittest
+
+class TestCharging(unittest.TestCase):
+    def setUp(self):
+        self.addCleanup(charged.clear)
+        self.addCleanup(charged.append, "closed")
+
+    def tearDown(self):
+        charged.append("torn down")
+
+    @pytest.mark.idempotent
+    def test_careless(self):
+        charge.delay(7)
+
+    @pytest.mark.idempotent
+    def test_careful(self):
+        charge_once.delay(7)
+
+    @pytest.mark.idempotent
+    def test_fails(self):
+        charge_once.delay(7).get()
+        assert charged == [8]
+
+@pytest.fixture(autouse=True)
+def watched(jobs):
+    jobs.watch(charged)
+    yield
+    assert charged == []
+""")
+    result.stdout.fnmatch_lines(["E   AssertionError: charge is not idempotent at twice: charged 1 -> 2 items"])
+    result.stdout.fnmatch_lines(["E       assert [[]7[]] == [[]8[]]"])
+    result.assert_outcomes(failed=2, passed=1)
+
+
 def test_on_a_coroutine(suite):
     """A plugin for coroutines runs the body of every run."""
     pytest.importorskip("anyio")
