@@ -1,7 +1,7 @@
 """What counts as the same value in two runs: times of the run, made-up ids, order."""
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
@@ -66,11 +66,13 @@ class Tokens:
     Args:
         instants: The moments of both runs.
         label: Gives the canonical form of a UUID, its 32 lower-case digits given.
+        homes: Where the `tmp_path` of each run lay.
     """
 
-    def __init__(self, instants: Instants, label: Callable[[str], Hashable]) -> None:
+    def __init__(self, instants: Instants, label: Callable[[str], Hashable], homes: Iterable[str] = ()) -> None:
         self.instants = instants
         self.label = label
+        self.homes = sorted({*homes} - {""}, key=len, reverse=True)
         self._texts: dict[str, Hashable] = {}
         self._open: set[int] = set()
 
@@ -148,6 +150,8 @@ class Tokens:
         return token
 
     def _form(self, text: str) -> Hashable:
+        for home in self.homes:
+            text = text.replace(home, "tmp_path")
         if "//" in text:
             text = LOCAL.sub("//a test's server", text)
         if TIME_OF_DAY.fullmatch(text) and self.instants.has_time(time.fromisoformat(text)):

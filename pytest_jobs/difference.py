@@ -91,7 +91,7 @@ class Difference:
 
     def anonymous(self, value: Any) -> Hashable:
         """Return a value's canonical form with every UUID alike."""
-        return Tokens(self.once.instants, lambda _: "").of(value)
+        return Tokens(self.once.instants, lambda _: "", self.once.homes).of(value)
 
     def lines(self, label: str, once: Any, now: Any, depth: int) -> Iterator[Evidence]:
         """Show where two values differ, nothing when they do not."""

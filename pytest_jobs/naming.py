@@ -113,7 +113,7 @@ def pair_names(once: World, now: World, instants: Instants) -> tuple[Labels, Lab
 
 
 def _facts(world: World, made: set[str], instants: Instants) -> Iterator[_Fact]:
-    shape = Tokens(instants, lambda _: "?").of
+    shape = Tokens(instants, lambda _: "?", (world.home,)).of
 
     def fact(subject: str, value: Any) -> Iterator[_Fact]:
         names = tuple((place, ("uuid", digits)) for place, digits in uuids_in(value, shape))

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -176,7 +177,7 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
         raise case.late.error
     case.calling = True
     try:
-        with _examples(item), ending(item, lambda: _end(item, case)) as ended:
+        with _examples(item), ending(item, end := partial(_at_the_test, item, _judge)) as ended:
             result = yield
     except Exception as error:
         if case.found is not None and case.found.first is not None:
@@ -187,15 +188,8 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
     finally:
         case.calling = False
     if not ended:
-        _end(item, case)
+        end()
     return result
-
-
-def _end(item: pytest.Function, case: Case) -> None:
-    if not case.subtests:
-        _at_the_test(item, _judge)
-    elif case.clone:
-        raise AssertionError(case.subtests[0])
 
 
 @contextmanager
@@ -242,7 +236,9 @@ def _refuse(item: pytest.Function) -> None:
 
 def _judge(item: pytest.Function) -> None:
     case = _case(item)
-    if case.jobs is None:
+    if case.subtests and case.clone:
+        raise AssertionError(case.subtests[0])
+    if case.subtests or case.jobs is None:
         return
     from pytest_jobs import marked as judging
 

@@ -62,6 +62,7 @@ class Session:
     ) -> None:
         self.options = options
         self._record = record
+        self._home = str(next(iter(roots), ""))
         self.schedule = schedule
         self.clock = Clock(options.start)
         self.recorder = Recorder()
@@ -275,7 +276,7 @@ class Session:
             state, self.effects(), outcomes(self.worker, gave_up), left_over(self.worker), frozenset(self.clock.instants),
             self.clock.real, tuple(unreadable), self.worker.early,
             tuple(each.name for each in self.worker.ledger.entries.values() if not each.attempts),
-            frozenset((*state, *touched)), self.worker.kept,
+            frozenset((*state, *touched)), self.worker.kept, self._home,
         )  # fmt: skip
 
     def whole_world(self) -> World:

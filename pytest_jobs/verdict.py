@@ -68,7 +68,7 @@ class _Comparing:
         self.once, self.now = (replace(world, state=self._kept(world.state)) for world in (once, now))
         instants = Instants(once.instants | now.instants, (once.real, now.real))
         self.labels = pair_names(self.once, self.now, instants)
-        tokens = [Tokens(instants, labels.uuid) for labels in self.labels]
+        tokens = [Tokens(instants, labels.uuid, (once.home, now.home)) for labels in self.labels]
         self.walk = Difference(tokens[0], tokens[1], shifts(once.instants, now.instants))
 
     def comparison(self) -> Comparison:

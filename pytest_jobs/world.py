@@ -124,6 +124,7 @@ class World:
         early: The jobs that were published before the transaction around them committed.
         touched: What jobs wrote to, also where nothing lies any more.
         kept: How often a message came back only because the test's `ignore` accepts its loss.
+        home: The test's `tmp_path`, another one in each run; empty when it has none.
     """
 
     state: Mapping[str, Any]
@@ -137,6 +138,7 @@ class World:
     unrun: tuple[str, ...] = ()
     touched: frozenset[str] = frozenset()
     kept: int = 0
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True)

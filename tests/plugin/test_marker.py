@@ -148,6 +148,21 @@ class TestCharging(unittest.TestCase):
     result.assert_outcomes(failed=3, passed=1, xfailed=1, skipped=1)
 
 
+def test_a_path_below_tmp_path_is_the_same_in_each_run(suite):
+    """A task may return where it wrote, and keep it: the test is no less reproducible."""
+    suite.run("""
+@app.task(shared=False)
+def export(folder):
+    charged[:] = [f"{folder}/orders.csv"]
+    return charged[0]
+
+@pytest.mark.idempotent
+def test_export(jobs, tmp_path):
+    jobs.watch(charged)
+    export.delay(str(tmp_path))
+""").assert_outcomes(passed=1)
+
+
 def test_a_unittest_test_ends_before_its_own_teardown(suite):
     """What `setUp` made is still there for jobs that the test left, for second deliveries, and when the world is read."""
     result = suite.run("""

@@ -6,6 +6,7 @@ from collections import namedtuple
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -641,3 +642,13 @@ def test_what_a_databases_own_clock_writes_is_a_time_of_the_run() -> None:
     assert compare(once, World({"at": [*later[:2], later[0]]}, real=(1795724168.0, 1795724170.0)), Ignore([])).findings
     assert compare(once, World({"at": later}, real=(1795724160.0, 1795724162.0)), Ignore([])).findings
     assert compare(once, World({"at": ["2026-11-26 20:17:01", *later[1:]]}, real=(1795724168.0, 1795724170.0)), Ignore([])).findings
+
+
+def test_a_path_below_each_runs_own_folder() -> None:
+    """`tmp_path` is another one in each run; what lies at the same place below it is the same."""
+    worlds = [
+        World({"exports": Rows(("id",), ({"id": 1, "file": f"{home}/{name}"},)), "last": [f"{home}/{name}", Path(home, name)]}, home=home)
+        for home, name in (("/t/test_x1", "a.csv"), ("/t/test_x10", "a.csv"), ("/t/test_x1", "b.csv"))
+    ]
+    assert not compare(worlds[0], worlds[1], Ignore(())).findings
+    assert len(compare(worlds[0], worlds[2], Ignore(())).findings) == 2
