@@ -1,6 +1,6 @@
 """The exceptions a test may meet."""
 
-__all__ = ["JobLost", "JobNotFinished", "JobsWarning", "RunawayJobs", "UsageError", "WouldWaitForever"]
+__all__ = ["JobLost", "JobNotFinished", "JobsWarning", "RunawayJobs", "UsageError", "WouldWaitForever", "error_text"]
 
 
 class UsageError(Exception):
@@ -37,3 +37,9 @@ class JobsWarning(UserWarning):
     """Tell something about the jobs of a test that is no failure, but should not pass in silence."""
 
     __module__ = "pytest_jobs"
+
+
+def error_text(error: BaseException | None) -> str:
+    """Show an error as its class and what it was given; the repr of redis-py 8 tells neither."""
+    shown = repr(error)
+    return shown if error is None or shown.startswith(type(error).__name__) else BaseException.__repr__(error)

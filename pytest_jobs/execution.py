@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_jobs.dying import innermost
-from pytest_jobs.errors import UsageError
+from pytest_jobs.errors import UsageError, error_text
 from pytest_jobs.heldlocks import held_locks
 from pytest_jobs.injected import mark_injected
 from pytest_jobs.ledger import Entry
@@ -261,7 +261,7 @@ class Execution:
     def fail(self, error: BaseException, how: str) -> NoReturn:
         """Raise an injected error here."""
         self.fault = how
-        self.entry.injected.append(repr(error))
+        self.entry.injected.append(error_text(error))
         raise mark_injected(error, self.worker.route.schedule)
 
     def overlap(self, how: str) -> None:

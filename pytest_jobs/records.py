@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, SupportsIndex, TypeVar, overload
 
-from pytest_jobs.errors import JobLost, JobNotFinished, UsageError
+from pytest_jobs.errors import JobLost, JobNotFinished, UsageError, error_text
 from pytest_jobs.losses import why_lost
 
 __all__ = ["Attempt", "Delays", "Effect", "Job", "JobList", "called"]
@@ -98,7 +98,7 @@ class Attempt:
     def __repr__(self) -> str:
         marks = [f"retries={self.retries}"] if self.retries else []
         marks += ["redelivered"] if self.redelivered else []
-        marks += [repr(self.error)] if self.error is not None else []
+        marks += [error_text(self.error)] if self.error is not None else []
         return f"<Attempt {self.number}: {', '.join([self.outcome, *marks])}>"
 
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pytest_jobs.errors import error_text
 from pytest_jobs.injected import gave_up_with
 from pytest_jobs.losses import why_lost
 from pytest_jobs.world import Outcome
@@ -27,12 +28,12 @@ def outcomes(worker: "Worker", gave_up: frozenset[str]) -> tuple[Outcome, ...]:
 def _outcome(worker: "Worker", entry: "Entry", number: int, gave_up: bool) -> Outcome:
     state = worker.ledger.state(entry, worker.clock.now)
     counted = entry.attempts
-    died_of = repr(entry.error) if entry.injected and state == "failed" and not gave_up else ""
+    died_of = error_text(entry.error) if entry.injected and state == "failed" and not gave_up else ""
     if gave_up:
         counted = [attempt for attempt in counted if not gave_up_with(entry, attempt.error)]
         state = counted[-1].outcome if counted else state
     attempts = tuple(
-        (attempt.outcome, attempt.value if attempt.outcome == "succeeded" else repr(attempt.error)) for attempt in counted
+        (attempt.outcome, attempt.value if attempt.outcome == "succeeded" else error_text(attempt.error)) for attempt in counted
     )
     extra = frozenset() if gave_up else frozenset(entry.extra)
     delays = () if entry.backs_off else tuple(entry.delays)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pytest_jobs.errors import error_text
 from pytest_jobs.ledger import Entry, Event
 from pytest_jobs.records import Attempt, called
 from pytest_jobs.render import timeline_line
@@ -35,7 +36,7 @@ def _words(attempt: Attempt, settled: str) -> list[str]:
     words += _by_fault(attempt) or [attempt.outcome]
     plain_retry = type(attempt.error).__name__ == "Retry"
     if attempt.error is not None and attempt.outcome != "requeued" and not plain_retry:
-        words[-1] += f" with {attempt.error!r}" if attempt.outcome == "failed" else f" after {attempt.error!r}"
+        words[-1] += f" {'with' if attempt.outcome == 'failed' else 'after'} {error_text(attempt.error)}"
     return [*words, settled]
 
 

@@ -2,7 +2,10 @@
 
 import inspect
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -39,6 +42,7 @@ class RedisProbe:
         self._keys: dict[tuple[Any, ...], set[bytes]] = {}
         self._kept: dict[tuple[Any, ...], tuple[Keys, set[bytes]]] = {}
         self._keeping = False
+        self._ages: dict[tuple[Any, ...], Ages] = {}
         self._ours: set[tuple[Any, ...]] = set()
         self._anywhere: set[tuple[Any, ...]] = set()
 
@@ -64,6 +68,7 @@ class RedisProbe:
         self._met.clear()
         self._servers = {}
         self._keys = {}
+        self._ages = {}
         self._ours.clear()
         self._anywhere.clear()
 
@@ -86,6 +91,7 @@ class RedisProbe:
                 if not keys and not everything:
                     continue
                 try:
+                    self._age(server)
                     keys = keys.union(server.keys()) if everything else keys
                     found, failed = server.read(keys)
                 except Exception as error:  # noqa: BLE001 - a server that went away, in any state
@@ -125,6 +131,15 @@ class RedisProbe:
             self._kept[server.identity] = keys, set(self._keys[server.identity])
             with self._recorder.paused():
                 keys.keep()
+
+    def _age(self, server: Server) -> None:
+        """Let a real server's keys age with the virtual clock, those that this process wrote: a fake server's do."""
+        ages = self._ages.get(server.identity)
+        if ages is not None:
+            passed, ages.seen = time.time() - ages.seen, time.time()
+            if passed > 0 and ages.keys:
+                with self._recorder.paused(), suppress(redis.RedisError):  # whoever asks next is told
+                    server.age(ages.keys, passed)
 
     def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         def made(original: Any) -> Any:
@@ -186,10 +201,13 @@ class RedisProbe:
         server = self._server(client)
         if self._keeping and server is not None:
             self._keep(server)
-        if server is None or not self._recorder.active:
+        if server is None or not (self._recorder.active or server.identity in self._ages):
             return None
+        self._age(server)
         writes = [(found, args) for args in commands if (found := written(args)) is not None]
-        if not writes:
+        if server.identity in self._ages:
+            self._ages[server.identity].keys.update(key for (_, keys), _ in writes for key in keys)
+        if not writes or not self._recorder.active:
             return None
         labels = []
         for (name, keys), args in writes:
@@ -221,8 +239,18 @@ class RedisProbe:
         if found is not None:
             found = self._servers.setdefault(found.identity, found)
             self._keys.setdefault(found.identity, set())
+            if not found.fake:
+                self._ages.setdefault(found.identity, Ages(time.time()))
         self._met[pool] = found
         return found
+
+
+@dataclass(slots=True)
+class Ages:
+    """How far a real server's keys have aged: until when by the virtual clock, and which."""
+
+    seen: float
+    keys: set[bytes] = field(default_factory=set)
 
 
 def unavailable() -> BaseException:

@@ -72,6 +72,24 @@ class Server:
         with _no_collection():
             return [key if isinstance(key, bytes) else key.encode() for key in self.client.scan_iter(count=BATCH)]
 
+    @property
+    def fake(self) -> bool:
+        """Whether it is one of fakeredis, which reads the virtual clock."""
+        return self.identity[0][0] == "fake"
+
+    def age(self, keys: Iterable[bytes], passed: float) -> None:
+        """Take so many seconds off what is left to the keys that expire."""
+        wanted = list(keys)
+        with _no_collection():
+            pipe = self.client.pipeline(transaction=False)
+            for key in wanted:
+                pipe.pttl(key)
+            left = dict(zip(wanted, pipe.execute(), strict=True))
+            for key, lasts in left.items():
+                if lasts >= 0:
+                    pipe.pexpire(key, max(int(lasts - passed * 1000), 0))
+            pipe.execute()
+
     def close(self) -> None:
         """Close the connections of our own client."""
         if self.ours:
