@@ -10,7 +10,7 @@ from pytest_jobs.errors import UsageError
 from pytest_jobs.given import check_exception, check_times, is_line, place, shown
 from pytest_jobs.queues.base import Envelope
 from pytest_jobs.source import Source
-from pytest_jobs.targets import TaskBody, resolve
+from pytest_jobs.targets import Attribute, TaskBody, resolve
 
 if TYPE_CHECKING:
     from pytest_jobs.execution import Execution
@@ -40,16 +40,21 @@ class Fault:
         self.armed = True
         self.by = 0.0
         self.task: str | None = None
+        self.before: tuple[Fault, ...] = ()
 
     def strikes(self) -> bool:
         """Tell, when the target is reached, whether the fault strikes now; count it."""
         if not self.armed:
             self.reached_late += 1
             return False
-        if self.times is not None and self.fired >= self.times:
+        if self._spent or any(each.armed and each.times is not None and not each._spent for each in self.before):
             return False
         self.fired += 1
         return True
+
+    @property
+    def _spent(self) -> bool:
+        return self.times is not None and self.fired >= self.times
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +96,7 @@ class Faults:
         self._stack = ExitStack()
         self._bodies: dict[str, list[_Failing]] = {}
         self._deliveries: list[Fault] = []
+        self._calls: dict[tuple[int, str], list[Fault]] = {}
         self._acts: dict[str, list[tuple[Fault, Callable[[], None], bool]]] = {}
         self.lines: dict[tuple[str, int], list[tuple[Fault, Callable[[], None]]]] = {}
         self.all: list[Fault] = []
@@ -126,7 +132,7 @@ class Faults:
         if isinstance(found, TaskBody):
             self._bodies.setdefault(found.name, []).append(fault)
         else:
-            self._stack.enter_context(found.replaced(lambda call: self._wrapped(call, fault)))
+            self._replace(found, fault, lambda call: self._around(call, fault, strike, after))
         self.all.append(fault)
         return fault
 
@@ -167,9 +173,16 @@ class Faults:
         if isinstance(found, TaskBody):
             self._acts.setdefault(found.name, []).append((fault, strike, after))
         else:
-            self._stack.enter_context(found.replaced(lambda call: self._around(call, fault, strike, after)))
+            self._replace(found, fault, lambda call: self._around(call, fault, strike, after))
         self.all.append(fault)
         return fault
+
+    def _replace(self, found: Attribute, fault: Fault, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Wrap a call; faults that strike so many times do so in the order in which they were armed, the last other one after them."""
+        others = self._calls.setdefault((id(found.owner), found.name), [])
+        fault.before = tuple(others)
+        others.append(fault)
+        self._stack.enter_context(found.replaced(wrap))
 
     def _at_line(
         self, target: Any, fault: Fault, strike: Callable[[], None], after: bool, caller: str,
@@ -262,35 +275,3 @@ class Faults:
         if late is not None:
             raise late.error()
         return value
-
-    def _wrapped(self, call: Callable[..., Any], fault: _Failing) -> Callable[..., Any]:
-        """Wrap the attribute a dotted target names; it strikes only while a job runs."""
-
-        def struck() -> bool:
-            execution = self._current()
-            if execution is None or not fault.strikes():
-                return False
-            execution.fault = fault.plan
-            return True
-
-        if inspect.iscoroutinefunction(call):
-
-            @wraps(call)
-            async def failing(*args: Any, **kwargs: Any) -> Any:
-                if not struck():
-                    return await call(*args, **kwargs)
-                if fault.after:
-                    await call(*args, **kwargs)
-                raise fault.error()
-
-        else:
-
-            @wraps(call)
-            def failing(*args: Any, **kwargs: Any) -> Any:
-                if not struck():
-                    return call(*args, **kwargs)
-                if fault.after:
-                    call(*args, **kwargs)
-                raise fault.error()
-
-        return failing

@@ -214,6 +214,32 @@ def test_times_is_checked(world, shop, times):
         world.fail("fault_shop.gateway.send", ValueError, times=times)
 
 
+def test_faults_of_one_call_strike_in_turn(world, send_email, shop):
+    """First those that strike so many times, as they were armed; what lasts comes after them, the last of it first."""
+    path = "fault_shop.gateway.send"
+    lasting = world.fail(path, PermanentError("410"))
+    killed = world.crash(path)
+    twice = world.fail(path, TransientError("503"), times=2)
+    with world.fail(path, PermanentError("404")) as last:
+        assert world.run(send_email, 7, "x").lost
+        job = world.run(send_email, 7, "x")
+        assert [repr(attempt.error) for attempt in job.attempts] == [
+            "TransientError('503')", "TransientError('503')", "PermanentError('404')"
+        ]  # fmt: skip
+    assert str(world.run(send_email, 7, "x").error) == "410"
+    assert [fault.fired for fault in (lasting, killed, twice, last)] == [1, 1, 2, 1]
+
+
+def test_a_disarmed_fault_lets_the_next_one_strike(world, send_email, shop):
+    """It has strikes left, and nobody waits for them."""
+    with world.fail("fault_shop.gateway.send", TransientError("503"), times=3):
+        send_email.delay(7, "x")
+        world.drain()
+    world.fail("fault_shop.gateway.send", PermanentError("404"), times=1)
+    world.settle()
+    assert str(world.all.one.error) == "404"
+
+
 def test_lose(world, send_email, shop):
     """A lost message never arrives; its job is lost."""
     fault = world.lose(send_email)
