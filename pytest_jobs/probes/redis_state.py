@@ -75,7 +75,7 @@ class Server:
     @property
     def fake(self) -> bool:
         """Whether it is one of fakeredis, which reads the virtual clock."""
-        return self.identity[0][0] == "fake"
+        return bool(self.identity[0][0] == "fake")
 
     def age(self, keys: Iterable[bytes], passed: float) -> None:
         """Take so many seconds off what is left to the keys that expire."""
