@@ -3,6 +3,7 @@
 import importlib
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,18 @@ ONE_KEY = ("set", "add", "delete", "incr", "touch")
 MANY_KEYS = ("set_many", "delete_many", "clear")
 REMOVES = frozenset({"delete", "delete_many"})
 MISSING = object()
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+
+
+def _mailers() -> list[str]:
+    """Name the mail backends that are configured."""
+    mailers = getattr(settings, "MAILERS", None)
+    if mailers is not None:
+        return [each.get("BACKEND", SMTP) for each in mailers.values()]
+    with warnings.catch_warnings():
+        # Django 6.1 deprecates the setting; where there are MAILERS, reading it is an error.
+        warnings.simplefilter("ignore")
+        return [settings.EMAIL_BACKEND]
 
 
 class Services:
@@ -38,7 +51,7 @@ class Services:
 
     def refresh(self) -> None:
         """Hook the backends that are configured, and those loaded since."""
-        for path in [settings.EMAIL_BACKEND, *(each.get("BACKEND", "") for each in settings.CACHES.values())]:
+        for path in [*_mailers(), *(each.get("BACKEND", "") for each in settings.CACHES.values())]:
             try:
                 import_string(path)
             except Exception:  # noqa: BLE001, S112 - the project sees the same error when it uses the backend

@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
@@ -42,4 +44,28 @@ import django.conf, django.apps
 assert not available()
 """
     done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mailers", "backend"),
+    [({}, "smtp"), ({"MAILERS": {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}}, "locmem")],
+    ids=["default", "mailers"],
+)
+def test_mail_as_it_is_configured(mailers, backend):
+    """Django 6.1 warns of the old setting, and refuses it where there are mailers."""
+    code = f"""
+import sys
+import django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", **{mailers!r})
+django.setup()
+from pytest_jobs.probes.base import Recorder
+from pytest_jobs.probes.django import DjangoProbe
+probe = DjangoProbe()
+probe.install(Recorder())
+assert "django.core.mail.backends.{backend}" in sys.modules
+probe.remove()
+"""
+    done = run("-W", "error", "-c", code)
     assert done.returncode == 0, done.stderr
