@@ -1,5 +1,6 @@
 """What the death of a process does to its SQLAlchemy sessions and connections."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,6 +20,8 @@ from pytest_jobs.probes.tables import cursor_query
 
 __all__ = ["Checkouts", "all_sessions", "depth", "held_by", "is_commit", "locks_rows", "roll_back", "run_in", "session_owned", "single",
            "transactions_of"]  # fmt: skip
+
+ANSWERS = 0.5  # seconds of real time in which a connection answers that is still alive
 
 
 class Checkouts:
@@ -91,9 +94,20 @@ def _roll_back(conn: Connection, base: int | None) -> None:
 def run_in(dialect: Any, work: Callable[[], Any]) -> None:
     """Do something with a connection or session from outside, on a dialect that may be asynchronous."""
     if dialect is not None and dialect.is_async:
-        in_new_loop(lambda: greenlet_spawn(work))
+        in_new_loop(partial(_in_time, work))
     else:
         work()
+
+
+async def _in_time(work: Callable[[], Any]) -> None:
+    """Give up what never answers: the thread of a connection of aiosqlite ends when it finds the killed task's loop closed."""
+    task = asyncio.ensure_future(greenlet_spawn(work))
+    done, _ = await asyncio.wait({task}, timeout=ANSWERS)
+    if not done:
+        task.cancel()
+        await asyncio.wait({task}, timeout=ANSWERS)
+    if task.done():
+        task.result()
 
 
 def depth(conn: Connection) -> int:
