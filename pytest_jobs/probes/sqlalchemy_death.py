@@ -106,8 +106,8 @@ async def _in_time(work: Callable[[], Any]) -> None:
     if not done:
         task.cancel()
         await asyncio.wait({task}, timeout=ANSWERS)
-    if task.done():
-        task.result()
+        raise TimeoutError
+    task.result()
 
 
 def depth(conn: Connection) -> int:
