@@ -66,6 +66,7 @@ class DBAPIProbe(KeepingPlaces):
 
     def remove(self) -> None:
         """Unhook them."""
+        self._let_go()
         self.recorder.holds.pop(self.name, None)
         self.recorder.locks.pop(self.name, None)
         for driver in self._drivers.values():
@@ -75,6 +76,14 @@ class DBAPIProbe(KeepingPlaces):
             getattr(place.look, "close", lambda: None)()
         self._drivers = {}
         self._reset()
+
+    def _let_go(self) -> None:
+        """End the transactions that jobs left open, as their process would: the next run's fixtures must not wait for their locks."""
+        with self.recorder.paused():
+            for connection, (_, driver) in list(self._used.items()):
+                if connection not in self._test_wrote and driver.open(connection):
+                    with suppress(Exception):
+                        driver.release(connection)
 
     def read(self, wanted: frozenset[str]) -> tuple[dict[str, Rows], tuple[Unreadable, ...]]:
         """Return the committed rows of each table that a job wrote to, and of the wanted ones."""
