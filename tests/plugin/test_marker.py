@@ -419,3 +419,25 @@ def test_seen(jobs):
     result.assert_outcomes(passed=2)
     told = "test_shop.py::test_unseen: no probe saw anything that its jobs did, so only their results were compared"
     assert [line for line in result.outlines if "no probe saw" in line] == [told]
+
+
+def test_a_runner_that_takes_the_instances_method(suite):
+    """pytest-django's does, for Django's test cases: their verdict falls before the teardown too, and is never left out."""
+    result = suite.run("""
+import unittest
+
+class TestCharging(unittest.TestCase):
+    def setUp(self):
+        self.addCleanup(charged.clear)
+
+    @pytest.mark.idempotent
+    def test_careless(self):
+        charge.delay(7)
+
+@pytest.fixture(autouse=True)
+def own_runtest(request, jobs):
+    jobs.watch(charged)
+    request.node.runtest = lambda: request.node.instance(result=request.node)
+""")
+    result.stdout.fnmatch_lines(["E   AssertionError: charge is not idempotent at twice: charged 1 -> 2 items"])
+    result.assert_outcomes(failed=1)
