@@ -40,6 +40,8 @@ class JobsWarning(UserWarning):
 
 
 def error_text(error: BaseException | None) -> str:
-    """Show an error as its class and what it was given; the repr of redis-py 8 tells neither."""
+    """Show an error by its repr; by its class and what it was given where its own, as redis-py 8's, tells neither."""
     shown = repr(error)
-    return shown if error is None or shown.startswith(type(error).__name__) else BaseException.__repr__(error)
+    if error is None or shown.startswith(type(error).__name__) or any(str(given) and str(given) in shown for given in error.args):
+        return shown
+    return BaseException.__repr__(error)

@@ -17,7 +17,7 @@ FOUND = {
         "request": "charge is not idempotent at reply-lost@1: POST …/charges 1 -> 2 requests",
         "resource": "reserve is not idempotent at twice: http:PUT …/2 0 entries -> 1 entry",
         "child": "book is not idempotent at twice: payments 1 -> 3 rows",
-        "archive": "archive is not idempotent at crash@9: archive 1 -> 2 rows",
+        "archive": "archive is not idempotent at crash@13: archive 1 -> 2 rows",
     },
     "django_shop": {
         "rows": "book is not idempotent at twice: shop_payment 1 -> 2 rows",
