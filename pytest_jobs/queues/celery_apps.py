@@ -18,6 +18,7 @@ from kombu import Connection, connection, pools
 
 from pytest_jobs.errors import UsageError
 from pytest_jobs.queues.base import Host
+from pytest_jobs.queues.celery_bodies import protected
 from pytest_jobs.queues.celery_eager import Eager
 from pytest_jobs.queues.celery_producers import Producers
 from pytest_jobs.queues.celery_quick import quick
@@ -90,6 +91,7 @@ class Takeover:
             stack.callback(self._give_back)
             stack.enter_context(self._globals())
             stack.enter_context(quick())
+            stack.enter_context(protected())
             stack.enter_context(self._eager.active())
             for app in list(_state._get_active_apps()):
                 self.adopt(app)

@@ -1,15 +1,40 @@
 """The bodies of tasks, led through the host."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any
+from unittest.mock import patch
 
+from celery.app.task import Task
 from celery.app.trace import task_has_custom
 
 from pytest_jobs.queues.base import Host
 
-__all__ = ["Bodies"]
+__all__ = ["Bodies", "protected"]
 __tracebackhide__ = True
+
+
+@contextmanager
+def protected() -> Iterator[None]:
+    """Let the body keep its request when a task's own `__call__` calls `super().__call__()`, as in a worker.
+
+    A worker patches the same when it starts (`_install_stack_protection` in celery.app.trace), but allows for one request a process;
+    here a second delivery may run within the first.
+    """
+    direct = Task.__call__
+
+    @wraps(direct)
+    def call(task: Any, *args: Any, **kwargs: Any) -> Any:
+        request = task.request_stack.top
+        if request is None or request._protected or request.called_directly:
+            return direct(task, *args, **kwargs)
+        request._protected = 1
+        return task.run(*args, **kwargs)
+
+    with patch.object(Task, "__call__", call):
+        yield
 
 
 class Bodies:

@@ -28,6 +28,14 @@ def charge(order):
     return "paid"
 
 
+@app.task(base=Around, bind=True, shared=False, max_retries=1)
+def ask(self, twice):
+    if twice and not self.request.retries:
+        raise self.retry(countdown=10)
+    self.request.seen = True
+    return f"{self.request.id == self.request.root_id} {self.request.called_directly} {len(self.request_stack)}"
+
+
 @pytest.fixture
 def jobs():
     done.clear()
@@ -66,3 +74,10 @@ def test_the_body_still_fails_inside_autoretry(jobs):
     assert [attempt.outcome for attempt in job.attempts] == ["retried", "succeeded"]
     assert repr(job.attempts[0].error) == "ConnectionError('down')"
     assert done == ["before", "before", 7, "after"]
+
+
+def test_the_request_is_that_of_the_delivery(jobs):
+    """A worker protects it from `Task.__call__`, which has one of its own where test code calls the task."""
+    assert jobs.run(ask, False).result == "True False 1, wrapped"
+    assert jobs.run(ask, True).result == "True False 1, wrapped"
+    assert ask(False) == "True True 1, wrapped"
