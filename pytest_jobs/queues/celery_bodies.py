@@ -1,6 +1,6 @@
 """The bodies of tasks, led through the host."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
 from types import TracebackType
@@ -26,7 +26,7 @@ def protected() -> Iterator[None]:
     direct = Task.__call__
 
     @wraps(direct)
-    def call(task: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(task: Any, /, *args: Any, **kwargs: Any) -> Any:
         request = task.request_stack.top
         if request is None or request._protected or request.called_directly:
             return direct(task, *args, **kwargs)
@@ -54,14 +54,7 @@ class Bodies:
         body = getattr(task, name)
         own = name in vars(task)
 
-        @wraps(body)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return self.host.body(task, body, args, kwargs)
-            except Exception as error:  # noqa: BLE001 - it goes on
-                raise error.with_traceback(_theirs(error.__traceback__))  # noqa: B904 - it is the same
-
-        setattr(task, name, run)
+        setattr(task, name, _led(body, lambda args, kwargs: self.host.body(task, body, args, kwargs)))
         self.led[id(task)] = (task, name, body, own)
         if task_has_custom(task, "__call__"):
             self._lead_call(type(task))
@@ -72,14 +65,8 @@ class Bodies:
             return
         call = kind.__call__
 
-        @wraps(call)
-        def around(task: Any, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return self.host.call(task, partial(call, task), args, kwargs)
-            except Exception as error:  # noqa: BLE001 - it goes on
-                raise error.with_traceback(_theirs(error.__traceback__))  # noqa: B904 - it is the same
-
         self._called[kind] = call, "__call__" in vars(kind)
+        around = _led(call, lambda args, kwargs: self.host.call(args[0], partial(call, args[0]), args[1:], kwargs))
         kind.__call__ = around  # type: ignore[method-assign]
 
     def restore(self) -> None:
@@ -98,6 +85,19 @@ class Bodies:
             else:
                 del kind.__call__
         self._called.clear()
+
+
+def _led(body: Callable[..., Any], lead: Callable[[tuple[Any, ...], Mapping[str, Any]], Any]) -> Callable[..., Any]:
+    """Make what stands for a body, and hands its arguments on."""
+
+    @wraps(body)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return lead(args, kwargs)
+        except Exception as error:  # noqa: BLE001 - it goes on
+            raise error.with_traceback(_theirs(error.__traceback__))  # noqa: B904 - it is the same
+
+    return run
 
 
 def _theirs(traceback: TracebackType | None) -> TracebackType | None:

@@ -10,11 +10,11 @@ done = []
 
 
 class Around(Task):
-    def __call__(self, *args):
+    def __call__(self, *args, **kwargs):
         done.append("before")  # jobs: before
         if args == ("taken",):
             return "left alone"
-        value = super().__call__(*args)
+        value = super().__call__(*args, **kwargs)
         done.append("after")  # jobs: after
         return f"{value}, wrapped"
 
@@ -34,6 +34,11 @@ def ask(self, twice):
         raise self.retry(countdown=10)
     self.request.seen = True
     return f"{self.request.id == self.request.root_id} {self.request.called_directly} {len(self.request_stack)}"
+
+
+@app.task(base=Around, shared=False)
+def name(task):
+    return task
 
 
 @pytest.fixture
@@ -81,3 +86,9 @@ def test_the_request_is_that_of_the_delivery(jobs):
     assert jobs.run(ask, False).result == "True False 1, wrapped"
     assert jobs.run(ask, True).result == "True False 1, wrapped"
     assert ask(False) == "True True 1, wrapped"
+
+
+def test_an_argument_has_any_name(jobs):
+    """Also that of what stands in the task's place."""
+    assert jobs.run(name, task="polish").result == "polish, wrapped"
+    assert name(task="polish") == "polish, wrapped"
