@@ -249,9 +249,7 @@ class Clock:
     def _patch_sleep(self) -> None:
         """Replace `time.sleep` wherever a module holds it, as freezegun does with the clocks; leave Hypothesis its own."""
         sleep = self._sleep
-        for key, module, found in _sleepers():
-            if key == __name__:
-                continue
+        for _, module, found in _sleepers():
             names = vars(module)
             for name in found:
                 before = names.get(name)
@@ -262,9 +260,11 @@ class Clock:
 
 @cache
 def _sleepers() -> Holders:
-    """Find the names under which a module holds `time.sleep`, or Hypothesis `time`."""
+    """Find the names under which a module other than this holds `time.sleep`, or Hypothesis `time`."""
 
     def held(key: str, module: Any) -> tuple[str, ...]:
+        if key == __name__:
+            return ()
         wanted = (REAL_SLEEP, time) if key.startswith("hypothesis.") else (REAL_SLEEP,)
         return tuple(name for name, value in list(vars(module).items()) if any(value is each for each in wanted))
 

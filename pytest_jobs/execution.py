@@ -180,12 +180,11 @@ class Execution:
             worker.baton.pause()
         self._at = filename, line
         self._quiet += 1
-        route = worker.route
-        if self._quiet > STRETCH or not (route.untouched or route.recording):
+        if self._quiet > STRETCH or worker.route.over:
             self._hush()
         if worker.faults.lines:
             worker.faults.at_line(filename, line)
-        route.line(self)
+        worker.route.line(self)
 
     def _hush(self) -> None:
         """Look at no more lines until something happens, where all of them are one class of points."""

@@ -132,7 +132,7 @@ class Faults:
         if isinstance(found, TaskBody):
             self._bodies.setdefault(found.name, []).append(fault)
         else:
-            self._replace(found, fault, lambda call: self._around(call, fault, strike, after))
+            self._at_call(found, fault, strike, after)
         self.all.append(fault)
         return fault
 
@@ -173,16 +173,16 @@ class Faults:
         if isinstance(found, TaskBody):
             self._acts.setdefault(found.name, []).append((fault, strike, after))
         else:
-            self._replace(found, fault, lambda call: self._around(call, fault, strike, after))
+            self._at_call(found, fault, strike, after)
         self.all.append(fault)
         return fault
 
-    def _replace(self, found: Attribute, fault: Fault, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Wrap a call; faults that strike so many times do so in the order in which they were armed, the last other one after them."""
+    def _at_call(self, found: Attribute, fault: Fault, strike: Callable[[], None], after: bool) -> None:
+        """Arm a fault of a call; faults that strike so many times do so in the order in which they were armed, the last other one after them."""
         others = self._calls.setdefault((id(found.owner), found.name), [])
         fault.before = tuple(others)
         others.append(fault)
-        self._stack.enter_context(found.replaced(wrap))
+        self._stack.enter_context(found.replaced(lambda call: self._around(call, fault, strike, after)))
 
     def _at_line(
         self, target: Any, fault: Fault, strike: Callable[[], None], after: bool, caller: str,

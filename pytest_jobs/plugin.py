@@ -176,8 +176,9 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
     if case.late is not None:
         raise case.late.error
     case.calling = True
+    end = partial(_at_the_test, item, _judge)
     try:
-        with _examples(item), ending(item, end := partial(_at_the_test, item, _judge)) as ended:
+        with _examples(item), ending(item, end) as ended:
             result = yield
     except Exception as error:
         if case.found is not None and case.found.first is not None:

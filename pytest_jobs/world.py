@@ -87,7 +87,7 @@ class Outcome:
     Attributes:
         task: The task's name.
         job: Which job of that task: 1 for the first one published, and so on.
-        attempts: A pair a finished attempt: its outcome (`succeeded`, `failed`, …), and the value or `repr(error)`.
+        attempts: A pair a finished attempt: its outcome (`succeeded`, `failed`, …), and the value or the error's text.
         state: The job's state when everything was quiet.
         duplicates: Of those attempts, which (positions, from 0) were extra deliveries made by the schedule.
         injected: The `repr` of each error that the schedule raised in the job.

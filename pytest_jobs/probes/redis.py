@@ -201,12 +201,13 @@ class RedisProbe:
         server = self._server(client)
         if self._keeping and server is not None:
             self._keep(server)
-        if server is None or not (self._recorder.active or server.identity in self._ages):
+        ages = self._ages.get(server.identity) if server is not None else None
+        if server is None or not (self._recorder.active or ages is not None):
             return None
         self._age(server)
         writes = [(found, args) for args in commands if (found := written(args)) is not None]
-        if server.identity in self._ages:
-            self._ages[server.identity].keys.update(key for (_, keys), _ in writes for key in keys)
+        if ages is not None:
+            ages.keys.update(key for (_, keys), _ in writes for key in keys)
         if not writes or not self._recorder.active:
             return None
         labels = []

@@ -78,13 +78,7 @@ class Takeover:
         self._stores: dict[str, dict[str, Any]] = {}
         self.servers: dict[str, Server] = {}
         self.publisher: Any = None
-        self.waiter = Waiter(
-            lambda ready, timeout, job: host.wait(ready, timeout, job),
-            lambda: host.glance(),
-            lambda: now().timestamp(),
-            lambda operation: hooks.outage(operation),
-            host,
-        )
+        self.waiter = Waiter(host, lambda: now().timestamp(), lambda operation: hooks.outage(operation))
 
     def __enter__(self) -> "Takeover":
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What Celery and billiard compute anew for each job although it never changes, computed once."""
+"""What Celery and billiard compute anew for each job although it never changes, computed once; and what is simpler than they take it to be."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

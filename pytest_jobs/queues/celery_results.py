@@ -21,17 +21,12 @@ COUNTERS = ("cache", "memcache", "memcached", "pylibmc", "memory", "couchbase", 
 
 
 class Waiter:
-    """How results reach the worker: `until` runs it, `glance` runs only what is due, `now` reads the clock."""
+    """How results reach the worker: `host` runs it, `now` reads the clock, `outage` fails while the results are out of reach."""
 
-    def __init__(
-        self, until: Callable[[Callable[[], bool], float | None, str], None], glance: Callable[[], None],
-        now: Callable[[], float], outage: Callable[[str], None], host: Host,
-    ) -> None:
-        self.until = until
-        self.glance = glance
+    def __init__(self, host: Host, now: Callable[[], float], outage: Callable[[str], None]) -> None:
+        self.host = host
         self.now = now
         self.outage = outage
-        self.host = host
 
 
 class _RunsTheWorker:
@@ -50,7 +45,7 @@ class _RunsTheWorker:
         return result
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Any:
-        self.waiter.glance()
+        self.waiter.host.glance()
         return super().get_task_meta(task_id, cache=cache)  # type: ignore[misc]
 
     def _store_result(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
@@ -62,7 +57,7 @@ class _RunsTheWorker:
         def ready() -> bool:
             return self._get_task_meta_for(result.id)["status"] in states.READY_STATES  # type: ignore[attr-defined]
 
-        self.waiter.until(ready, timeout, result.id)
+        self.waiter.host.wait(ready, timeout, result.id)
         if not ready():
             raise TimeoutError("The operation timed out.")
         return super().get_task_meta(result.id, cache=False)  # type: ignore[misc]

@@ -77,8 +77,14 @@ def run_real(batches: Sequence[Sequence[Scenario]], broker, urls, conf, processe
         for scenario in everything:
             publish(app, scenario)
         due = time.monotonic() + max(scenario.wait for scenario in everything)
-        waited_for = list(everything)
-        _wait_until(lambda: not _not_yet(app, log, broker, waited_for), workers, PATIENCE)
+        missing = everything
+
+        def over() -> bool:
+            nonlocal missing
+            missing = _not_yet(app, log, broker, missing)
+            return not missing
+
+        _wait_until(over, workers, PATIENCE)
         _wait_until(lambda: time.monotonic() >= due, workers, PATIENCE)
         _wait_until(lambda: False, workers, QUIET * (2 * number - 1))
         for worker in workers:
@@ -109,10 +115,9 @@ def close(app) -> None:
 
 
 def _not_yet(app, log, broker, scenarios: list[Scenario]) -> list[Scenario]:
-    """Take those scenarios away of which everything has happened that is expected; return the others."""
+    """Return those scenarios of which not everything has happened that is expected."""
     written = Counter(run["scenario"] for run in runs(log))
-    scenarios[:] = [each for each in scenarios if not _done(app, written[each.name], each, each.expected(broker, really=True))]
-    return scenarios
+    return [each for each in scenarios if not _done(app, written[each.name], each, each.expected(broker, really=True))]
 
 
 def _done(app, ran: int, scenario: Scenario, expected: Outcome) -> bool:
